@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo dev test check bench lock format clean
+.DEFAULT_GOAL := setup
+
+setup: .venv/.installed
+	@$(BIN)/python -m loopai.cli.main sandbox doctor --quiet || sh tools/install-bubblewrap.sh
+
+demo: setup
+	$(BIN)/loopai demo
+
+dev: setup
+	$(BIN)/loopai dev
+
+test: setup
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m bench
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pins every dependency with its hashes; run after changing pyproject.toml.
+lock:
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 -q -o requirements.lock
+
+.venv/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,84 @@
+"""Every error that a caller can see, and the two that tell a worker what to do with a message."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+
+class Code(NamedTuple):
+    status: int
+    """HTTP status."""
+    title: str
+    """One sentence that says when this happens."""
+
+
+CODES: Final[dict[str, Code]] = {
+    "MALFORMED_JSON": Code(400, "The body is not JSON."),
+    "INVALID_QUERY": Code(400, "A query parameter or header has a value that it cannot have."),
+    "NOT_FOUND": Code(404, "There is nothing at this path."),
+    "TASK_NOT_FOUND": Code(404, "No task has this id or name."),
+    "ARTIFACT_NOT_FOUND": Code(404, "The task has no artifact of this version."),
+    "EXECUTION_NOT_FOUND": Code(404, "No execution of this id is queued, recorded or dead."),
+    "OPERATION_NOT_FOUND": Code(404, "No operation has this id, or it is older than a week."),
+    "METHOD_NOT_ALLOWED": Code(405, "The path exists, but not for this method."),
+    "TASK_ALREADY_EXISTS": Code(409, "The tenant has a task of this name already."),
+    "NO_ACTIVE_VERSION": Code(409, "The task has no active version to execute."),
+    "ARTIFACT_NOT_ACTIVATABLE": Code(409, "A draft or failed artifact cannot become active."),
+    "CONFLICT": Code(409, "Others kept changing the same document; try again."),
+    "PRECONDITION_FAILED": Code(412, "If-Match names a revision that is not the current one."),
+    "BODY_TOO_LARGE": Code(413, "The body is larger than the limit."),
+    "INVALID_REQUEST": Code(422, "The body is JSON, but not of the documented form."),
+    "INVALID_INPUT": Code(422, "The input does not match the task's input schema."),
+    "INVALID_PROGRAM": Code(422, "The program was refused before it could run."),
+    "TOO_FEW_EXAMPLES": Code(422, "The task has too few labelled examples to generate from."),
+    "INTERNAL": Code(500, "Something broke that is not the caller's fault."),
+    "BACKLOG_FULL": Code(503, "The task has as much queued work as it may have."),
+    "UNAVAILABLE": Code(503, "The bus does not answer; the request may or may not be queued."),
+    "DEADLINE_PASSED": Code(504, "No result arrived in time; look the execution up by its id."),
+    "STORE_UNAVAILABLE": Code(503, "The artifact store cannot be written."),
+}
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One thing wrong with a body: *path* in JSON Pointer form (RFC 6901) and a sentence."""
+
+    path: str
+    message: str
+
+
+class ApiError(Exception):
+    """Becomes a problem document (RFC 9457) with *code*, which must stand in CODES."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
+        **extra: str | int,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.status = CODES[code].status
+        self.detail = detail
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+        self.extra = extra
+        """Members added to the problem document, such as `execution_id`."""
+
+
+class Rejected(Exception):  # noqa: N818 (it says what happens to the message)
+    """The message can never be handled: it goes to DEAD with this reason and is terminated."""
+
+
+class Transient(Exception):  # noqa: N818 (it says what happens to the message)
+    """The message cannot be handled now: it is handed back and redelivered after a delay."""
+
+    def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class StartupError(Exception):
+    """A process cannot start. The message says what is wrong and how to mend it; exit code 1."""

@@ -1,0 +1,92 @@
+"""One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from loopai import errors
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Field `http` is read from LOOPAI_HTTP, and so on."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    http: str = "127.0.0.1:8080"
+    """HOST:PORT of the ingress."""
+    data_dir: str = "./.loopai"
+    """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    body_bytes_max: int = MIB
+    batch_bytes_max: int = 16 * MIB
+    batch_items_max: int = 10_000
+    timeout_ms: int = 30_000
+    """How long an execute request waits for its result unless it says otherwise."""
+    timeout_ms_max: int = 300_000
+    execute_backlog_max: int = 10_000
+    """Messages queued per lane and task; more are refused with 503. A message holds 1 to 256 items."""
+
+    run_ms_max: int = 5_000
+    """Longest run of a program on one input."""
+    executor_slots: int = 16
+    """Deliveries that one executor handles at once, per lane."""
+    cells_max: int = 64
+    """Warm cells that one executor keeps; the least recently used goes first."""
+    cell_memory_bytes_max: int = 256 * MIB
+    generator_slots: int = 1
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return Path(self.data_dir).resolve() / "artifacts"
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        return address(self.http, "LOOPAI_HTTP")
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Settings from *environment*. StartupError names the first variable with a bad value."""
+    values = {
+        name: environment[variable]
+        for name in Settings.__struct_fields__
+        if (variable := f"LOOPAI_{name.upper()}") in environment
+    }
+    settings = Settings()
+    for name, value in values.items():
+        try:
+            one = msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at")[0]
+            raise errors.StartupError(f"LOOPAI_{name.upper()}={value!r}: {reason}") from error
+        settings = msgspec.structs.replace(settings, **{name: getattr(one, name)})
+    _check(settings)
+    return settings
+
+
+def address(text: str, name: str) -> tuple[str, int]:
+    """HOST:PORT taken apart. StartupError names *name* when it is neither."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004
+        raise errors.StartupError(f"{name}={text!r}: expected HOST:PORT, such as 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+def _check(settings: Settings) -> None:
+    for name in Settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, int) and value < 1:
+            raise errors.StartupError(f"LOOPAI_{name.upper()}={value}: must be at least 1")
+    if settings.timeout_ms > settings.timeout_ms_max:
+        raise errors.StartupError("LOOPAI_TIMEOUT_MS must not exceed LOOPAI_TIMEOUT_MS_MAX")
+    if settings.run_ms_max > settings.timeout_ms_max:
+        raise errors.StartupError("LOOPAI_RUN_MS_MAX must not exceed LOOPAI_TIMEOUT_MS_MAX")
+    if settings.log_level not in {"debug", "info", "warning", "error"}:
+        raise errors.StartupError(
+            f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"
+        )
+    address(settings.http, "LOOPAI_HTTP")

@@ -1,0 +1,303 @@
+"""Every Struct that travels on the bus or rests in its KV: one vocabulary.
+
+What flows (streams, replies) is msgpack, and JSON inside it stays encoded: `EncodedJson`. What rests
+(KV buckets) is JSON that a person can read with `nats kv get`, with `msgspec.Raw` where JSON is
+nested (ADR 0005). New fields need defaults: tests/contract/ holds a golden file of every message.
+"""
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+EncodedJson: TypeAlias = bytes
+"""UTF-8 JSON text, carried from the HTTP body to the program and back without decoding."""
+
+Language = Literal["python", "javascript", "typescript", "csharp"]
+ArtifactStatus = Literal["draft", "validated", "active", "deprecated", "failed"]
+ExecutionStatus = Literal["success", "error", "timeout", "rejected", "cancelled"]
+OperationStatus = Literal["queued", "running", "succeeded", "failed"]
+Strategy = Literal["rule", "ml", "hybrid", "dsl", "auto", "manual"]
+Isolation = Literal["shared", "batch", "call"]
+Lane = Literal["interactive", "bulk"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all messages; carries the Struct options and nothing else."""
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+class Example(Message, frozen=True, kw_only=True):
+    input: msgspec.Raw
+    output: msgspec.Raw
+
+
+class TaskSpecification(Message, frozen=True, kw_only=True):
+    """A task as its author described it. `revision` is the KV revision it was read at."""
+
+    id: str
+    tenant: str
+    name: str
+    description: str = ""
+    input_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    examples: tuple[Example, ...] = ()
+    accuracy_target: float = 0.9
+    latency_target_ms: float = 10.0
+    sampling_rate: float = 0.1
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 0
+
+
+class TaskHead(Message, frozen=True, kw_only=True):
+    """The part of a TaskSpecification that every process keeps in memory: all but the examples."""
+
+    id: str
+    tenant: str
+    name: str
+    input_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    revision: int = 0
+
+
+# --- artifacts and rollouts --------------------------------------------------------------------
+
+
+class ComplexityMetrics(Message, frozen=True, kw_only=True):
+    cyclomatic_complexity: int = 0
+    lines_of_code: int = 0
+    estimated_latency_ms: float = 0.0
+
+
+class ClassScore(Message, frozen=True, kw_only=True):
+    label: str
+    precision: float
+    recall: float
+    support: int
+
+
+class Evaluation(Message, frozen=True, kw_only=True):
+    """How a program did on examples that its engine did not see."""
+
+    examples_seen: int
+    examples_held_out: int
+    held_out_accuracy: float
+    lower_bound: float
+    """Lower end of the 95 % Wilson score interval of the held-out accuracy."""
+    classes: tuple[ClassScore, ...] = ()
+    tolerance: float | None = None
+    """Largest absolute error that counts as right; None where outputs are compared exactly."""
+
+
+class ProgramArtifact(Message, frozen=True, kw_only=True):
+    """One immutable version of a program. The text lies in the artifact store under `digest`."""
+
+    id: str
+    task_id: str
+    version: int
+    language: Language
+    digest: str
+    size_bytes: int = 0
+    synthesis_strategy: Strategy = "manual"
+    engine: str = "manual"
+    confidence_score: float | None = None
+    complexity_metrics: ComplexityMetrics = ComplexityMetrics()
+    evaluation: Evaluation | None = None
+    llm_provider: str | None = None
+    llm_model: str | None = None
+    generation_cost: float = 0.0
+    generation_time_sec: float = 0.0
+    isolation: Isolation = "shared"
+    status: ArtifactStatus = "draft"
+    status_reason: str = ""
+    created_at: datetime
+    deployed_at: datetime | None = None
+    created_by: str = ""
+
+
+class RolloutChange(Message, frozen=True, kw_only=True):
+    at: datetime
+    by: str
+    action: Literal["activate", "rollback"]
+    version: int
+    previous: int | None = None
+
+
+class Canary(Message, frozen=True, kw_only=True):
+    version: int
+    percent: float
+    stage: int = 0
+    started_at: datetime
+
+
+class Rollout(Message, frozen=True, kw_only=True):
+    """Which version of a task answers; changed by compare-and-set only."""
+
+    task_id: str
+    active: int | None = None
+    canary: Canary | None = None
+    shadow: int | None = None
+    history: tuple[RolloutChange, ...] = ()
+
+
+# --- execution ---------------------------------------------------------------------------------
+
+
+class ExecuteItem(Message, frozen=True, kw_only=True):
+    """One input to run. `id` is a UUIDv7; its time is the time of acceptance."""
+
+    id: str
+    input: EncodedJson
+    version: int | None = None
+    """None: the version that the rollout says."""
+    deadline_ms: int
+    """Unix time in ms after which nobody waits and the item is not run."""
+    force_validation: bool = False
+    trace_id: str = ""
+
+
+class ExecuteBatch(Message, frozen=True, kw_only=True):
+    """Items for one (lane, tenant, task), named by the subject. Between 1 and 256 items."""
+
+    items: tuple[ExecuteItem, ...]
+    task_id: str | None = None
+    """Fences a deleted task off from a new one of the same name; None from direct publishers."""
+    validated: bool = False
+    """The publisher has validated the inputs against the task's schema already."""
+
+
+class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON form for direct publishers: `nats pub … '{"input": …}' -H Content-Type:application/json`."""
+
+    input: msgspec.Raw
+    id: str | None = None
+    version: int | None = None
+    timeout_ms: int | None = None
+    force_validation: bool = False
+    trace_id: str = ""
+
+
+class ExecutionError(Message, frozen=True, kw_only=True):
+    type: str
+    message: str
+
+
+class Latency(Message, frozen=True, kw_only=True):
+    """Milliseconds: `queue` from acceptance to the cell, `run` inside the cell, `total` of both."""
+
+    queue: float
+    run: float
+    total: float
+
+
+class ExecutionRecord(Message, frozen=True, kw_only=True):
+    """What happened to one ExecuteItem: the audit log's unit."""
+
+    id: str
+    tenant: str
+    task: str
+    task_id: str
+    program_id: str | None = None
+    version: int | None = None
+    input: EncodedJson | None = None
+    """None in replies only: the caller knows what it sent."""
+    output: EncodedJson | None = None
+    status: ExecutionStatus
+    error: ExecutionError | None = None
+    latency_ms: Latency
+    memory_usage_mb: float | None = None
+    stdout: str = ""
+    sampled_for_validation: bool = False
+    attempt: int = 1
+    worker: str = ""
+    trace_id: str = ""
+    executed_at: datetime
+
+
+class RecordBatch(Message, frozen=True, kw_only=True):
+    """Payload of RECORDS and of replies: the records of one delivery, in item order."""
+
+    records: tuple[ExecutionRecord, ...]
+
+
+# --- generation --------------------------------------------------------------------------------
+
+
+class GenerateRequest(Message, frozen=True, kw_only=True):
+    operation_id: str
+    task_id: str
+    engine: str = "examples"
+    strategy: Strategy = "auto"
+    seed: int = 0
+    activate: bool = True
+    requested_at: datetime
+    trace_id: str = ""
+
+
+class Problem(Message, frozen=True, kw_only=True):
+    """Why an operation failed: a code of `loopai/errors.py` and one sentence."""
+
+    code: str
+    message: str
+
+
+class Operation(Message, frozen=True, kw_only=True):
+    """Long work that a caller can look up: generation for now."""
+
+    id: str
+    kind: Literal["generate"] = "generate"
+    tenant: str
+    task: str
+    task_id: str
+    status: OperationStatus = "queued"
+    stage: str = ""
+    version: int | None = None
+    activated: bool = False
+    message: str = ""
+    error: Problem | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+# --- the rest of the bus -----------------------------------------------------------------------
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """Something worth showing. `sequence` is the EVENTS stream sequence, set by the reader."""
+
+    kind: Literal["execution", "artifact", "error", "metric"]
+    task: str
+    tenant: str
+    time: datetime
+    sequence: int = 0
+    data: EncodedJson = b"{}"
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """A message that exhausted its deliveries or could not be handled, kept whole."""
+
+    stream: str
+    sequence: int
+    subject: str
+    reason: Literal["undecodable", "rejected", "max_deliveries"]
+    detail: str
+    deliveries: int
+    headers: dict[str, str] = {}
+    payload: bytes = b""
+    execution_ids: tuple[str, ...] = ()
+    dead_at: datetime
+
+
+class WorkerPresence(Message, frozen=True, kw_only=True):
+    """A live worker, refreshed in the `workers` bucket well inside its TTL."""
+
+    pool: str
+    instance: str
+    host: str
+    pid: int
+    slots: int = 0
+    languages: tuple[Language, ...] = ()
+    started_at: datetime
