@@ -1,0 +1,1 @@
+"""The whole of Loopai as child processes of one: the broker, the ingress and the pools."""
