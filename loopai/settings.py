@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long an execute request waits for its result unless it says otherwise."""
     timeout_ms_max: int = 300_000
     execute_backlog_max: int = 10_000
-    """Messages queued per lane and task; more are refused with 503. A message holds 1 to 256 items."""
+    """Messages (of 1 to 256 items) queued per lane and task; more are refused with 503."""
 
     run_ms_max: int = 5_000
     """Longest run of a program on one input."""

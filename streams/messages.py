@@ -1,8 +1,8 @@
 """Every Struct that travels on the bus or rests in its KV: one vocabulary.
 
-What flows (streams, replies) is msgpack, and JSON inside it stays encoded: `EncodedJson`. What rests
-(KV buckets) is JSON that a person can read with `nats kv get`, with `msgspec.Raw` where JSON is
-nested (ADR 0005). New fields need defaults: tests/contract/ holds a golden file of every message.
+What flows (streams, replies) is msgpack, and JSON inside it stays encoded: `EncodedJson`. What
+rests (KV buckets) is JSON that a person can read with `nats kv get`, with `msgspec.Raw` where JSON
+is nested (ADR 0005). New fields need defaults: tests/contract/ holds goldens of every message.
 """
 
 from datetime import datetime
@@ -170,7 +170,7 @@ class ExecuteBatch(Message, frozen=True, kw_only=True):
 
 
 class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON form for direct publishers: `nats pub … '{"input": …}' -H Content-Type:application/json`."""
+    """The JSON form of direct publishers: `{"input": …}` with Content-Type: application/json."""
 
     input: msgspec.Raw
     id: str | None = None

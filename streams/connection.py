@@ -1,0 +1,96 @@
+"""One connection to the bus a process: it reconnects for ever, and says so when it is closed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import nats
+import nats.aio.client
+import nats.errors
+import nats.js
+
+from streams import topology
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 5.0
+RECONNECT_WAIT_S = 0.25
+PING_INTERVAL_S = 10
+PENDING_BYTES_MAX = 16 * 1024 * 1024
+"""What may wait in memory to be written while the broker is away; then publishing fails."""
+
+
+class BrokerUnavailable(Exception):  # noqa: N818 (STYLE: errors say what is the matter)
+    """No usable broker at the URL. The message says why and how to mend it."""
+
+
+class Connection:
+    """A connected client and its JetStream context. Whoever called `connect` closes it."""
+
+    def __init__(self) -> None:
+        self.client = nats.aio.client.Client()
+        self.jetstream: nats.js.JetStreamContext
+        self.closed = asyncio.Event()
+        """Set when the connection is gone for good: the process should exit."""
+        self.on_reconnect: list[Callable[[], None]] = []
+
+    async def close(self) -> None:
+        """Flush what is written, then close. Safe to call twice."""
+        if not self.client.is_closed:
+            # A broker that is away cannot be flushed to; there is nothing else left to do.
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await self.client.flush(timeout=2)
+            await self.client.close()
+
+
+async def connect(url: str, *, name: str) -> Connection:
+    """Connect to *url* as *name*. BrokerUnavailable after 10 s, or when JetStream is not there."""
+    connection = Connection()
+
+    async def reconnected() -> None:
+        for listener in connection.on_reconnect:
+            listener()
+
+    async def closed() -> None:
+        connection.closed.set()
+
+    last: list[Exception] = []
+
+    async def failed(error: Exception) -> None:
+        # The client reports every failed attempt of its endless reconnecting: say each once.
+        if connection.client.is_connected or not last or str(last[0]) != str(error):
+            log.warning("broker connection: %s", str(error) or type(error).__name__)
+        last[:] = [error]
+
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.client.connect(
+                url,
+                name=name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=2,
+                pending_size=PENDING_BYTES_MAX,
+                reconnected_cb=reconnected,
+                closed_cb=closed,
+                error_cb=failed,
+            )
+            connection.jetstream = connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
+            await connection.jetstream.account_info()
+    except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
+        await connection.client.close()
+        reason = str(last[0] if last else error) or type(error).__name__
+        raise BrokerUnavailable(
+            f"no NATS broker with JetStream at {url} ({reason}); "
+            "start one (`loopai dev`, or `nats-server -js`) or set LOOPAI_NATS_URL"
+        ) from error
+    if connection.client.max_payload < topology.MESSAGE_BYTES_MAX:
+        await connection.close()
+        raise BrokerUnavailable(
+            f"the broker at {url} takes messages of {connection.client.max_payload} bytes; "
+            f"set `max_payload: {topology.MESSAGE_BYTES_MAX}` or more in its configuration"
+        )
+    return connection

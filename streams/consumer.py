@@ -1,0 +1,83 @@
+"""Deliveries of a durable consumer: `async for` them, then ack, nak or term each."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Self
+
+from nats.aio.msg import Msg
+
+from streams import pull, topology
+from streams.connection import Connection
+
+
+class Delivery:
+    """One message in a worker's hands, until it is acknowledged, given back or terminated."""
+
+    def __init__(self, message: Msg, connection: Connection, ack_wait_s: float) -> None:
+        metadata = message.metadata
+        self.subject = message.subject
+        self.payload = message.data
+        self.headers: dict[str, str] = message.headers or {}
+        self.stream: str = metadata.stream
+        self.sequence: int = metadata.sequence.stream
+        self.attempt: int = metadata.num_delivered
+        """1 on the first delivery."""
+        self.published_at: datetime = metadata.timestamp
+        self._reply = message.reply
+        self._connection = connection
+        self._ack_wait_s = ack_wait_s
+        self._lease_ends = time.monotonic() + ack_wait_s
+
+    @property
+    def leased(self) -> bool:
+        """Whether it is still ours: past the ack wait the broker gives it to another worker.
+
+        A worker that was stopped for a while must not record what another has redone (ADR 0003).
+        """
+        return time.monotonic() < self._lease_ends
+
+    async def ack(self) -> None:
+        await self._connection.client.publish(self._reply, b"+ACK")
+
+    async def nak(self, delay_s: float) -> None:
+        """Give it back, to be redelivered after *delay_s* seconds."""
+        await self._connection.client.publish(
+            self._reply, b'-NAK {"delay": %d}' % int(delay_s * 1e9)
+        )
+
+    async def term(self, reason: str) -> None:
+        """Never deliver it again. Move it to DEAD first."""
+        line = " ".join(reason.split())[:200]
+        await self._connection.client.publish(self._reply, b"+TERM " + line.encode())
+
+    async def progress(self) -> None:
+        """Say that work goes on: the ack wait starts again."""
+        await self._connection.client.publish(self._reply, b"+WPI")
+        self._lease_ends = time.monotonic() + self._ack_wait_s
+
+
+class Consumer:
+    """Deliveries of *spec*, at most *slots* unreleased at a time.
+
+    Iterate until the task is cancelled; call `release` once for every delivery when its handling
+    has ended, whatever the end. Use as an async context manager.
+    """
+
+    def __init__(self, connection: Connection, spec: topology.Consumer, *, slots: int) -> None:
+        self._connection = connection
+        self._spec = spec
+        self._pull = pull.Pull(connection, spec.stream, spec.durable, slots=slots)
+        self.release = self._pull.release
+
+    async def __aenter__(self) -> Self:
+        await self._pull.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pull.stop()
+
+    async def __aiter__(self) -> AsyncIterator[Delivery]:
+        while True:
+            message = await self._pull.next()
+            yield Delivery(message, self._connection, self._spec.ack_wait_s)

@@ -1,0 +1,65 @@
+"""What a message of the EXECUTE stream asks for, whoever published it, in whichever form."""
+
+import hashlib
+import uuid
+from datetime import datetime
+from typing import Final
+
+from streams import codec
+from streams.messages import ExecuteBatch, ExecuteItem
+
+TIMEOUT_MS: Final = 30_000
+"""How long a direct publisher waits unless it says otherwise."""
+TIMEOUT_MS_MAX: Final = 300_000
+
+
+def batch(
+    headers: dict[str, str], payload: bytes, *, sequence: int, published_at: datetime
+) -> ExecuteBatch:
+    """The batch in *payload*: msgpack, or one JSON ExecuteRequest where the content type says so.
+
+    A request without an id gets one of its *sequence* and time in the stream, so that every
+    redelivery and every reader gives it the same. Undecodable when it is neither.
+    """
+    if not codec.is_json(headers):
+        decoded = codec.EXECUTE.decode(payload)
+        if not decoded.items:
+            raise codec.Undecodable("ExecuteBatch: no items")
+        for item in decoded.items:
+            _require_uuid7(item.id)
+        return decoded
+    request = codec.EXECUTE_REQUEST.decode(payload)
+    published_ms = int(published_at.timestamp() * 1000)
+    timeout_ms = request.timeout_ms if request.timeout_ms is not None else TIMEOUT_MS
+    if not 1 <= timeout_ms <= TIMEOUT_MS_MAX:
+        raise codec.Undecodable(f"ExecuteRequest: timeout_ms must be from 1 to {TIMEOUT_MS_MAX}")
+    if request.id is not None:
+        _require_uuid7(request.id)
+    item = ExecuteItem(
+        id=request.id or _id(published_ms, sequence),
+        input=bytes(request.input),
+        version=request.version,
+        deadline_ms=published_ms + timeout_ms,
+        force_validation=request.force_validation,
+        trace_id=request.trace_id,
+    )
+    return ExecuteBatch(items=(item,))
+
+
+def _require_uuid7(text: str) -> None:
+    """Ids are looked up by the time in them, and become `Nats-Msg-Id` headers."""
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.version != 7 or str(parsed) != text:  # noqa: PLR2004
+        raise codec.Undecodable(f"id: expected a UUIDv7 in lower case, not {text[:64]!r}")
+
+
+def _id(unix_ms: int, sequence: int) -> str:
+    """A UUIDv7 (RFC 9562) that is the same for the same message."""
+    randomness = hashlib.sha256(b"loopai.execute.%d" % sequence).digest()[:10]
+    value = unix_ms << 80 | int.from_bytes(randomness)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))

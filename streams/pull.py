@@ -1,0 +1,161 @@
+"""One long-lived inbox that keeps a pull consumer's messages coming; `fetch()` is known to stall.
+
+A pull request asks for as many messages as there are free slots; the next one is sent when half of
+what was asked for has come. Idle heartbeats prove that the request is alive on the broker; two
+missed ones, or a reconnect, drop the inbox with whatever was outstanding and start afresh.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Final
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from streams.connection import Connection
+
+log = logging.getLogger(__name__)
+
+EXPIRES_S: Final = 30.0
+"""How long the broker keeps one pull request."""
+HEARTBEAT_S: Final = 2.0
+"""How often the broker says that it still has it."""
+SILENCE_S: Final = 2 * HEARTBEAT_S
+"""Silence after which the request is taken for lost."""
+NO_RESPONDERS_WAIT_S: Final = 0.5
+
+
+class ConsumerGone(Exception):  # noqa: N818 (it says what is the matter)
+    """The broker no longer has this consumer or its stream."""
+
+
+class Pull:
+    """Messages of one pull consumer, at most *slots* in hand at a time.
+
+    `next` gives the next message; `release` frees its slot when it is done with. Start with
+    `start`, end with `stop`: what was fetched but not taken is redelivered by the broker.
+    """
+
+    def __init__(self, connection: Connection, stream: str, consumer: str, *, slots: int) -> None:
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._consumer = consumer
+        self._slots = slots
+        self._in_hand = 0
+        self._outstanding = 0
+        self._last_heard = 0.0
+        self._queue: asyncio.Queue[Msg | ConsumerGone] = asyncio.Queue()
+        self._wake = asyncio.Event()
+        self._restart = False
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._connection.on_reconnect.append(self._reconnected)
+        await self._open_inbox()
+        self._task = asyncio.create_task(self._keep_asking(), name=f"pull {self._consumer}")
+
+    async def next(self) -> Msg:
+        """The next message. ConsumerGone when the broker says that there will be none."""
+        message = await self._queue.get()
+        if isinstance(message, ConsumerGone):
+            raise message
+        return message
+
+    def release(self) -> None:
+        """Say that one message is done with, so that another may come."""
+        self._in_hand -= 1
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Ask for nothing more. Messages already taken from `next` stay the caller's."""
+        if self._task is None:
+            return
+        self._connection.on_reconnect.remove(self._reconnected)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        await self._close_inbox()
+
+    def _reconnected(self) -> None:
+        self._restart = True
+        self._wake.set()
+
+    async def _open_inbox(self) -> None:
+        self._inbox = self._connection.client.new_inbox()
+        self._subscription = await self._connection.client.subscribe(
+            self._inbox, cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        self._outstanding = 0
+        self._last_heard = time.monotonic()
+
+    async def _close_inbox(self) -> None:
+        if self._subscription is not None and not self._connection.client.is_closed:
+            await self._subscription.unsubscribe()
+        self._subscription = None
+
+    async def _keep_asking(self) -> None:
+        while True:
+            if self._restart or (
+                self._outstanding and time.monotonic() - self._last_heard > SILENCE_S
+            ):
+                self._restart = False
+                await self._close_inbox()
+                await self._open_inbox()
+            try:
+                await self._ask()
+            except nats.errors.Error as error:
+                # The broker is away and the client's buffer full; the reconnect starts afresh.
+                log.warning("pull %s: %s", self._consumer, error)
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def _ask(self) -> None:
+        free = self._slots - self._in_hand - self._outstanding
+        if free <= 0 or self._outstanding > self._slots // 2:
+            return
+        request = {
+            "batch": free,
+            "expires": int(EXPIRES_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        if self._outstanding == 0:
+            self._last_heard = time.monotonic()
+        self._outstanding += free
+        await self._connection.client.publish(
+            self._subject, json.dumps(request).encode(), reply=self._inbox
+        )
+
+    async def _received(self, message: Msg) -> None:
+        self._last_heard = time.monotonic()
+        status = message.headers.get("Status") if message.headers else None
+        if status is None or message.reply:
+            self._outstanding -= 1
+            self._in_hand += 1
+            self._queue.put_nowait(message)
+            self._wake.set()
+        elif status != "100":
+            self._ended(status, message.headers or {})
+
+    def _ended(self, status: str, headers: dict[str, str]) -> None:
+        """A pull request is over: 408 expired, 409 for a reason, 503 nobody there to serve it."""
+        description = str(headers.get("Description", "")).lower()
+        if status == "409" and ("consumer deleted" in description or "not found" in description):
+            self._queue.put_nowait(ConsumerGone(self._consumer))
+            return
+        if status == "503":
+            loop = asyncio.get_running_loop()
+            self._outstanding = 0
+            loop.call_later(NO_RESPONDERS_WAIT_S, self._wake.set)
+            return
+        unserved = int(headers.get("Nats-Pending-Messages", self._outstanding))
+        self._outstanding = max(0, self._outstanding - unserved)
+        self._wake.set()

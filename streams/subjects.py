@@ -1,0 +1,100 @@
+"""The only place where a dotted subject is spelled.
+
+Tokens are names of tenants and tasks: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`, and `.` travels as `%2E`.
+"""
+
+import re
+from typing import Final
+
+from streams.messages import Lane
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a tenant or a task may be called; match it whole."""
+
+EXECUTE_ALL: Final = "loopai.v1.execute.>"
+GENERATE_ALL: Final = "loopai.v1.generate.>"
+VALIDATE_ALL: Final = "loopai.v1.validate.>"
+RECORD_ALL: Final = "loopai.v1.record.>"
+EVENT_ALL: Final = "loopai.v1.event.>"
+DEAD_ALL: Final = "loopai.v1.dead.>"
+ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
+
+# Work-queue streams only: consumers of limits streams may come and go without anything being lost.
+ADVISORIES: Final = tuple(
+    f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{stream}.>"
+    for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
+    for stream in ("EXECUTE", "GENERATE", "VALIDATE")
+)
+
+REPLY_TO: Final = "Loopai-Reply-To"
+"""Header with the subject that the result goes to: a plain reply-to would catch the publish ack."""
+CONTENT_TYPE: Final = "Content-Type"
+MESSAGE_ID: Final = "Nats-Msg-Id"
+
+
+def is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
+
+
+def token(name: str) -> str:
+    """*name* as one subject token. ValueError when it is not a name."""
+    if not is_name(name):
+        raise ValueError(f"not a name: {name[:130]!r}")
+    return name.replace(".", "%2E")
+
+
+def name(subject_token: str) -> str:
+    return subject_token.replace("%2E", ".")
+
+
+def execute(lane: Lane, tenant: str, task: str) -> str:
+    return f"loopai.v1.execute.{lane}.{token(tenant)}.{token(task)}"
+
+
+def execute_lane(lane: Lane) -> str:
+    return f"loopai.v1.execute.{lane}.>"
+
+
+def execute_tenant(tenant: str) -> str:
+    return f"loopai.v1.execute.*.{token(tenant)}.>"
+
+
+def generate(tenant: str, task: str) -> str:
+    return f"loopai.v1.generate.{token(tenant)}.{token(task)}"
+
+
+def record(tenant: str, task: str) -> str:
+    return f"loopai.v1.record.{token(tenant)}.{token(task)}"
+
+
+def records(tenant: str, task: str | None) -> str:
+    """Filter on the records of one task, or of all tasks of *tenant*."""
+    return record(tenant, task) if task else f"loopai.v1.record.{token(tenant)}.>"
+
+
+def event(kind: str, tenant: str, task: str) -> str:
+    return f"loopai.v1.event.{kind}.{token(tenant)}.{token(task)}"
+
+
+def dead(stream: str, tenant: str, task: str) -> str:
+    return f"loopai.v1.dead.{stream}.{token(tenant)}.{token(task)}"
+
+
+def dead_tenant(tenant: str) -> str:
+    return f"loopai.v1.dead.*.{token(tenant)}.>"
+
+
+def reply(instance: str) -> str:
+    return f"loopai.v1.reply.{token(instance)}"
+
+
+def owner(subject: str) -> tuple[str, str]:
+    """(tenant, task): the last two tokens of any subject above. ValueError if they are no names."""
+    tokens = subject.split(".")
+    if len(tokens) not in (5, 6) or tokens[:2] != ["loopai", "v1"]:
+        raise ValueError(f"expected loopai.v1.<kind>.….<tenant>.<task>, not {subject[:200]!r}")
+    tenant, task = name(tokens[-2]), name(tokens[-1])
+    for each in (tenant, task):
+        if not is_name(each):
+            raise ValueError(f"not a name: {each[:130]!r}")
+    return tenant, task

@@ -1,0 +1,205 @@
+"""STREAMS, CONSUMERS and BUCKETS as values; every limit with its unit and why.
+
+`python -m streams show|diff|apply` prints them, compares a broker with them, and makes it so.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from streams import subjects
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+HOUR_S: Final = 3600.0
+DAY_S: Final = 24 * HOUR_S
+
+ITEMS_MAX: Final = 256
+"""Items in one ExecuteBatch."""
+BATCH_BYTES_MAX: Final = 256 * KIB
+"""Inputs in one ExecuteBatch; a larger single input travels alone."""
+MESSAGE_BYTES_MAX: Final = 4 * MIB
+"""Largest message we publish: a record of one item holds its input and its output, 1 MiB each."""
+
+ACK_WAIT_S: Final = 10.0
+"""Silence after which a delivery goes to another worker. Long work sends `in_progress`."""
+PROGRESS_S: Final = 3.0
+"""How often a worker says so."""
+MAX_DELIVER: Final = 5
+
+
+class TopologyError(ValueError):
+    """Two limits contradict each other, or a broker cannot be brought to the topology."""
+
+
+if ACK_WAIT_S < 3 * PROGRESS_S:
+    raise TopologyError("a delivery must survive two lost progress messages")
+if MESSAGE_BYTES_MAX < 2 * BATCH_BYTES_MAX:
+    raise TopologyError("the record of a batch must fit into one message")
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    subjects: tuple[str, ...]
+    retention: Literal["limits", "workqueue"]
+    why: str
+    max_age_s: float = 0.0
+    """0: messages stay until consumed."""
+    max_bytes: int
+    messages_per_subject_max: int = -1
+    """Per (lane, tenant, task) in a work queue: its backlog cap. -1: none."""
+    duplicate_window_s: float = 120.0
+    replicas: int = 1
+
+    @property
+    def discard(self) -> Literal["new", "old"]:
+        """A full work queue refuses (a clear 503); a full log forgets its oldest."""
+        return "new" if self.retention == "workqueue" else "old"
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable pull consumer. `durable` is the pool's name, with the lane where it has lanes."""
+
+    durable: str
+    stream: str
+    filter_subject: str
+    ack_wait_s: float = ACK_WAIT_S
+    max_deliver: int = MAX_DELIVER
+    max_ack_pending: int
+    """All slots of all workers of the pool: more would idle, fewer would starve them."""
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A KV bucket; values are JSON. `ttl_s` 0: for ever."""
+
+    name: str
+    why: str
+    ttl_s: float = 0.0
+    history: int = 1
+    max_bytes: int = GIB
+    replicas: int = 1
+
+    @property
+    def stream(self) -> str:
+        return f"KV_{self.name}"
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True):
+    streams: tuple[Stream, ...]
+    consumers: tuple[Consumer, ...]
+    buckets: tuple[Bucket, ...]
+
+
+EXECUTE: Final = Stream(
+    name="EXECUTE",
+    subjects=(subjects.EXECUTE_ALL,),
+    retention="workqueue",
+    why="executions accepted and not yet recorded",
+    max_bytes=4 * GIB,
+    messages_per_subject_max=10_000,
+)
+GENERATE: Final = Stream(
+    name="GENERATE",
+    subjects=(subjects.GENERATE_ALL,),
+    retention="workqueue",
+    why="generations accepted and not yet ended",
+    max_bytes=64 * MIB,
+    messages_per_subject_max=100,
+)
+VALIDATE: Final = Stream(
+    name="VALIDATE",
+    subjects=(subjects.VALIDATE_ALL,),
+    retention="workqueue",
+    why="sampled executions for the oracle",
+    max_bytes=GIB,
+    messages_per_subject_max=10_000,
+)
+RECORDS: Final = Stream(
+    name="RECORDS",
+    subjects=(subjects.RECORD_ALL,),
+    retention="limits",
+    why="the audit log: what happened to every execution",
+    max_age_s=30 * DAY_S,
+    max_bytes=16 * GIB,
+)
+EVENTS: Final = Stream(
+    name="EVENTS",
+    subjects=(subjects.EVENT_ALL,),
+    retention="limits",
+    why="what monitoring shows; its sequence is the resume offset",
+    max_age_s=72 * HOUR_S,
+    max_bytes=512 * MIB,
+)
+DEAD: Final = Stream(
+    name="DEAD",
+    subjects=(subjects.DEAD_ALL,),
+    retention="limits",
+    why="what could not be handled, with the reason and the original",
+    max_age_s=90 * DAY_S,
+    max_bytes=GIB,
+)
+ADVISORIES: Final = Stream(
+    name="ADVISORIES",
+    subjects=subjects.ADVISORIES,
+    retention="workqueue",
+    why="the broker's word that a delivery was given up, until the recorder has moved it to DEAD",
+    max_bytes=64 * MIB,
+)
+STREAMS: Final = (EXECUTE, GENERATE, VALIDATE, RECORDS, EVENTS, DEAD, ADVISORIES)
+
+EXECUTOR_INTERACTIVE: Final = Consumer(
+    durable="executor-interactive",
+    stream="EXECUTE",
+    filter_subject=subjects.execute_lane("interactive"),
+    max_ack_pending=1024,
+)
+EXECUTOR_BULK: Final = Consumer(
+    durable="executor-bulk",
+    stream="EXECUTE",
+    filter_subject=subjects.execute_lane("bulk"),
+    max_ack_pending=1024,
+)
+GENERATOR: Final = Consumer(
+    durable="generator",
+    stream="GENERATE",
+    filter_subject=subjects.GENERATE_ALL,
+    max_ack_pending=64,
+)
+RECORDER: Final = Consumer(
+    durable="recorder",
+    stream="ADVISORIES",
+    filter_subject=subjects.ADVISORY_ALL,
+    max_ack_pending=64,
+)
+CONSUMERS: Final = (EXECUTOR_INTERACTIVE, EXECUTOR_BULK, GENERATOR, RECORDER)
+
+TASKS: Final = Bucket(name="tasks", why="tasks by <tenant>.<name>", history=5)
+ARTIFACTS: Final = Bucket(name="artifacts", why="artifact versions by <task id>.<version>")
+ROLLOUTS: Final = Bucket(name="rollouts", why="which version answers, by <task id>", history=5)
+OPERATIONS: Final = Bucket(
+    name="operations", why="generations by id", ttl_s=7 * DAY_S, max_bytes=256 * MIB
+)
+WORKERS: Final = Bucket(
+    name="workers", why="live workers by <pool>.<instance>", ttl_s=10.0, max_bytes=16 * MIB
+)
+BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, WORKERS)
+
+PRESENCE_S: Final = 3.0
+"""How often a worker refreshes its presence."""
+if WORKERS.ttl_s < 3 * PRESENCE_S:
+    raise TopologyError("a worker's presence must survive two lost refreshes")
+
+
+def topology(*, replicas: int = 1, execute_backlog_max: int | None = None) -> Topology:
+    """The whole topology, with the two things that a deployment sets."""
+    execute = EXECUTE
+    if execute_backlog_max is not None:
+        execute = msgspec.structs.replace(execute, messages_per_subject_max=execute_backlog_max)
+    return Topology(
+        streams=tuple(
+            msgspec.structs.replace(stream, replicas=replicas) for stream in (execute, *STREAMS[1:])
+        ),
+        consumers=CONSUMERS,
+        buckets=tuple(msgspec.structs.replace(bucket, replicas=replicas) for bucket in BUCKETS),
+    )
