@@ -22,6 +22,8 @@ START_S_MAX: Final = 30.0
 STOP_S_MAX: Final = 5.0
 POLL_S: Final = 0.002
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
+STORE_BYTES_MAX: Final = 1024**4
+"""Far above what the streams may reserve: a small disk must not keep an empty broker from them."""
 ANY_PORT: Final = -1
 """What nats-server takes for "a free port of your choice"."""
 
@@ -37,8 +39,11 @@ class Broker:
     that outlives it: the kernel kills it with that thread.
     """
 
+    name = "broker"
+
     def __init__(self, data_dir: Path, *, port: int | None = None, sync: Sync = "always") -> None:
         self.data_dir = data_dir.resolve()
+        self.reason = f"see {self.log}"
         self.port = port
         self._sync = sync
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,18 +68,20 @@ class Broker:
             await asyncio.to_thread(self._await_ready)
         except asyncio.CancelledError:
             # The waiting thread ends by itself once the server is gone.
-            self._end(0)
+            self.kill()
             raise
 
-    async def stop(self) -> None:
-        """End the server: SIGTERM, and SIGKILL after five seconds. Stopped already: no effect."""
-        await asyncio.to_thread(self._end, STOP_S_MAX)
+    async def stop(self, grace_s: float = STOP_S_MAX) -> None:
+        """End the server: SIGTERM, and SIGKILL after *grace_s*. Stopped already: no effect."""
+        if self._process:
+            await process.stop(self._process, grace_s)
+            self._process = None
 
-    async def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would."""
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would; `start` it again or `stop` it after."""
         if self._process:
             self._process.kill()
-        await self.stop()
+            self._process.wait()
 
     async def exited(self) -> int:
         """Wait until the server ends, for whatever reason, and return its exit status."""
@@ -118,6 +125,7 @@ class Broker:
                 "logfile_max_num": 2,
                 "jetstream": {
                     "store_dir": str(self.data_dir),
+                    "max_file_store": STORE_BYTES_MAX,
                     **({"sync_interval": "always"} if self._sync == "always" else {}),
                 },
             }
@@ -138,7 +146,7 @@ class Broker:
                 socket.create_connection((HOST, self.port), timeout=START_S_MAX).close()
                 return
             time.sleep(POLL_S)
-        self._end(0)
+        self.kill()
         raise errors.StartupError(
             f"nats-server was not ready within {START_S_MAX:g} s; its log is {self.log}"
         )
@@ -152,11 +160,6 @@ class Broker:
         reason = fatal[-1] if fatal else "it wrote no reason"
         return errors.StartupError(f"nats-server ended at its start: {reason} (log: {self.log})")
 
-    def _end(self, grace_s: float) -> None:
-        if self._process:
-            process.stop(self._process, grace_s)
-            self._process = None
-
     def __enter__(self) -> Self:
         self._launch()
         self._await_ready()
@@ -168,7 +171,9 @@ class Broker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end(STOP_S_MAX)
+        if self._process:
+            process.end(self._process, STOP_S_MAX)
+            self._process = None
 
     async def __aenter__(self) -> Self:
         await self.start()

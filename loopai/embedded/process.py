@@ -43,8 +43,20 @@ async def exited(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def stop(process: subprocess.Popen[bytes], grace_s: float) -> int:
+async def stop(process: subprocess.Popen[bytes], grace_s: float) -> int:
     """End *process* with SIGTERM, after *grace_s* with SIGKILL, and return its exit status."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(grace_s):
+                return await exited(process)
+        except TimeoutError:
+            process.kill()
+    return await exited(process)
+
+
+def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
+    """`stop` for callers without an event loop."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -52,3 +64,8 @@ def stop(process: subprocess.Popen[bytes], grace_s: float) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+def describe(status: int) -> str:
+    """An exit status as people say it: `exit code 1`, `killed by SIGKILL`."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"

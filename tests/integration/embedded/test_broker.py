@@ -31,7 +31,7 @@ async def test_a_second_start_keeps_port_and_messages(tmp_path):
     await client.jetstream().add_stream(name="S", subjects=["s"])
     await client.jetstream().publish("s", b"kept")
     await client.close()
-    await server.kill()
+    server.kill()
     await server.start()
     assert server.url == url
     client = await nats.connect(url)
@@ -129,7 +129,7 @@ def test_stop_kills_what_ignores_sigterm():
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert process.stop(child, grace_s=0.1) == -signal.SIGKILL
+        assert process.end(child, grace_s=0.1) == -signal.SIGKILL
 
 
 def test_configuration_asks_for_fsync_only_when_told(tmp_path):

@@ -1,0 +1,222 @@
+"""All of Loopai under one process: broker, streams, ingress, executors, generator, recorder."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+import msgspec
+
+from loopai import errors, settings
+from loopai.embedded import broker, supervisor
+from loopai.embedded.program import Program, Say
+from streams import connection, provision, topology
+
+READY_S_MAX: Final = 30.0
+POLL_S: Final = 0.05
+GRACE_S: Final = 10.0
+"""How long a child may take to finish what it has begun."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    http: str = settings.Settings().http
+    """HOST:PORT; port 0 takes a free one."""
+    data_dir: Path = Path(settings.Settings().data_dir)
+    workers: int = 1
+    """Executors; of the other pools there is one each."""
+    nats_port: int | None = 4222
+    """None takes a free one."""
+    sync: broker.Sync = "always"
+    environment: dict[str, str] = {}
+    """More LOOPAI_* variables for the children."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What `GET /health` answers, as far as it is needed here."""
+
+    status: str
+    checks: dict[str, str] = {}
+    workers: dict[str, int] = {}
+
+
+class Stack:
+    """Use it as `async with`: inside, everything answers. The lines of all children go to *say*."""
+
+    def __init__(self, options: Options, say: Say) -> None:
+        host, port = settings.address(options.http, "--http")
+        self._options = options
+        self._settings = settings.read({**os.environ, **options.environment})
+        self._host, self._port = host, port
+        self._say = say
+        self._supervisor = supervisor.Supervisor(say)
+        self._open = contextlib.ExitStack()
+        self._broker = broker.Broker(
+            options.data_dir / "nats", port=options.nats_port, sync=options.sync
+        )
+
+    @property
+    def url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    @property
+    def nats_url(self) -> str:
+        return self._broker.url
+
+    async def watch(self) -> None:
+        """Wait until cancelled, while the supervisor keeps everything up."""
+        await self._supervisor.watch()
+
+    def kill(self) -> None:
+        """End everything at once, without finishing what is under way."""
+        self._supervisor.kill()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        # Nobody but the second Ctrl-C may cut this short, and that one kills the children.
+        await asyncio.shield(self._supervisor.stop(GRACE_S))
+        self._open.close()
+
+    async def _start(self) -> None:
+        self._check_ports()
+        self._lock()
+        await self._supervisor.start(self._broker)
+        await self._provision()
+        environment = {
+            **self._options.environment,
+            "LOOPAI_HTTP": f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}",
+            "LOOPAI_NATS_URL": self._broker.url,
+            "LOOPAI_DATA_DIR": str(self._options.data_dir.resolve()),
+        }
+        executors = [f"executor-{number}" for number in range(1, self._options.workers + 1)]
+        pools = [
+            Program(name, ("workers", name.partition("-")[0]), environment, self._say)
+            for name in [*executors, "generator", "recorder"]
+        ]
+        await self._supervisor.start(*pools)
+        ingress = Program("ingress", ("loopai.ingress",), environment, self._say)
+        await self._supervisor.start(ingress)
+        await self._ready()
+        self._supervisor.settle()
+
+    def _check_ports(self) -> None:
+        if self._port == 0:
+            self._port = _free_port(self._host)
+        elif not _is_free(self._host, self._port):
+            raise errors.StartupError(
+                f"port {self._port} is taken, so the API cannot listen; choose another with --http"
+            )
+        if self._options.nats_port and not _is_free(broker.HOST, self._options.nats_port):
+            raise broker.taken(self._options.nats_port)
+
+    def _lock(self) -> None:
+        """Keep a second stack off the data directory until this one has stopped."""
+        directory = self._options.data_dir
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = self._open.enter_context((directory / "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.StartupError(
+                f"another loopai uses {directory} already; stop it or choose another --data-dir"
+            ) from error
+        except OSError as error:
+            raise errors.StartupError(
+                f"the data directory {directory} cannot be written: {error.strerror}"
+            ) from error
+
+    async def _provision(self) -> None:
+        wanted = topology.topology(execute_backlog_max=self._settings.execute_backlog_max)
+        try:
+            connected = await connection.connect(self._broker.url, name="loopai-dev")
+            try:
+                await provision.apply(connected, wanted)
+            finally:
+                await connected.close()
+        except (connection.BrokerUnavailable, topology.TopologyError) as error:
+            raise errors.StartupError(str(error)) from error
+
+    async def _ready(self) -> None:
+        """Return when every pool is seen by /health; StartupError when a child ends before that."""
+        healthy = asyncio.create_task(self._healthy())
+        failing = asyncio.create_task(self._supervisor.watch())
+        try:
+            await asyncio.wait({healthy, failing}, return_when=asyncio.FIRST_COMPLETED)
+            await (failing if failing.done() else healthy)
+        finally:
+            healthy.cancel()
+            failing.cancel()
+            await asyncio.gather(healthy, failing, return_exceptions=True)
+
+    async def _healthy(self) -> None:
+        wanted = {"executor": self._options.workers, "generator": 1, "recorder": 1}
+        last = "the API does not answer"
+        end = time.monotonic() + READY_S_MAX
+        async with httpx.AsyncClient(base_url=self.url, timeout=READY_S_MAX) as client:
+            while time.monotonic() < end:
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = await client.get("/health")
+                    last = _lacking(msgspec.json.decode(answer.content, type=Health), wanted)
+                if not last:
+                    return
+                await asyncio.sleep(POLL_S)
+        raise errors.StartupError(f"not ready within {READY_S_MAX:g} s: {last}")
+
+
+def _lacking(health: Health, wanted: dict[str, int]) -> str:
+    """What *health* says is not there yet; empty when everything is."""
+    pools = [
+        f"{health.workers.get(pool, 0)} of {count} {pool}"
+        for pool, count in wanted.items()
+        if health.workers.get(pool, 0) < count
+    ]
+    checks = [f"{name} is {state}" for name, state in health.checks.items() if state != "ok"]
+    return ", ".join(checks + pools)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now. StartupError: *host* is not of this machine."""
+    with socket.socket(_family(host)) as probe:
+        # As servers do: connections that linger in TIME_WAIT do not make a port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise errors.StartupError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --http"
+            ) from error
+    return True
