@@ -1,0 +1,251 @@
+"""A cell: one program, an active executor and a hot spare, and the sorting out of bad batches."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from loopai.sandbox import domain, frames, outcome, program
+from loopai.sandbox import enclosure as enclosure_
+from loopai.sandbox import executor as executor_
+from loopai.sandbox import limits as limits_
+
+_SPARE_KINDS: Final = frozenset({"timeout", "out_of_memory"})
+"""After these an executor may hold what it should not: half-changed state, or all of its memory."""
+_LOST_MAX: Final = 2
+"""Times that a batch may be lost through no fault of an item, before we say so."""
+_ITEM_OVERHEAD_BYTES: Final = 16
+
+
+class Cell:
+    """Runs one program. Calls wait for each other; the owner closes it."""
+
+    def __init__(
+        self,
+        program_: program.Program,
+        limits: limits_.Limits,
+        open_enclosure: Callable[[], Awaitable[enclosure_.Enclosure]],
+    ) -> None:
+        self._program = program_
+        self._limits = limits
+        self._open_enclosure = open_enclosure
+        self._lock = asyncio.Lock()
+        self._enclosure: enclosure_.Enclosure | None = None
+        self._active: executor_.Executor | None = None
+        self._spare: asyncio.Task[executor_.Executor] | None = None
+
+    async def load(self) -> None:
+        """Make sure that an executor holds the program; raises LoadError or EnclosureError."""
+        async with self._lock:
+            await self._ready()
+
+    async def run(
+        self, inputs: Sequence[bytes], timeouts_ms: Sequence[float]
+    ) -> list[outcome.Outcome]:
+        """Run the program on *inputs*; one Outcome each, in order."""
+        outcomes: list[outcome.Outcome | None] = [None] * len(inputs)
+        pending = []
+        for index, data in enumerate(inputs):
+            if len(data) > self._limits.input_bytes_max:
+                message = f"the input exceeds {self._limits.input_bytes_max} bytes"
+                outcomes[index] = outcome.Outcome(
+                    kind="error", error_type="InputTooLarge", message=message
+                )
+            else:
+                pending.append(index)
+        async with self._lock:
+            for batch in self._batches(pending, inputs):
+                await self._settle(batch, inputs, timeouts_ms, outcomes)
+                if self._program.isolation != "shared":
+                    self._retire()
+        return [one if one is not None else _lost("no result") for one in outcomes]
+
+    async def close(self) -> None:
+        """Kill everything in the cell and wait until it is gone."""
+        async with self._lock:
+            await self._break()
+
+    def _batches(self, pending: Sequence[int], inputs: Sequence[bytes]) -> Iterator[list[int]]:
+        items_max = 1 if self._program.isolation == "call" else self._limits.batch_items_max
+        batch: list[int] = []
+        size = limits_.KIB
+        for index in pending:
+            # Nine bytes of a timeout and at most five before the input.
+            needed = len(inputs[index]) + _ITEM_OVERHEAD_BYTES
+            if batch and (
+                len(batch) >= items_max or size + needed > self._limits.request_bytes_max
+            ):
+                yield batch
+                batch, size = [], limits_.KIB
+            batch.append(index)
+            size += needed
+        if batch:
+            yield batch
+
+    async def _settle(
+        self,
+        pending: list[int],
+        inputs: Sequence[bytes],
+        timeouts_ms: Sequence[float],
+        outcomes: list[outcome.Outcome | None],
+    ) -> None:
+        """Run the items *pending* until each has an outcome.
+
+        Every turn ends with all done, one item blamed, or one of `_LOST_MAX` losses: it ends.
+        """
+        losses = 0
+        while pending:
+            try:
+                executor = await self._ready()
+                run = await executor.run(
+                    [inputs[index] for index in pending],
+                    [timeouts_ms[index] / 1000 for index in pending],
+                )
+            except program.LoadError as error:
+                failed = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
+                _fill(outcomes, pending, failed)
+                return
+            except enclosure_.EnclosureError as error:
+                await self._break()
+                losses += 1
+                if losses >= _LOST_MAX:
+                    _fill(outcomes, pending, _lost(str(error)))
+                    return
+                continue
+            for index, reply in zip(pending, run.replies, strict=False):
+                outcomes[index] = self._outcome(reply)
+            if run.end == "done":
+                self._after([outcomes[index] for index in pending])
+                return
+            self._retire()
+            blamed = run.culprit
+            if blamed is None and run.end == "tampered":
+                blamed = len(run.replies)
+            if blamed is not None and blamed < len(pending):
+                outcomes[pending[blamed]] = _blame(run, timeouts_ms[pending[blamed]])
+            else:
+                losses += 1
+                if losses >= _LOST_MAX:
+                    _fill(outcomes, pending[len(run.replies) :], _lost(run.detail))
+                    return
+            pending = [index for index in pending if outcomes[index] is None]
+
+    def _outcome(self, reply: frames.Reply) -> outcome.Outcome:
+        limits = self._limits
+        kind = frames.KINDS[reply.status]
+        output = None
+        error_type, message = reply.error_type[:100], reply.message[: limits.message_bytes_max]
+        if kind == "success":
+            kind, error_type, message = _checked(reply.output, limits.output_bytes_max)
+            output = reply.output if kind == "success" else None
+        elif kind != "error":
+            error_type = kind
+        return outcome.Outcome(
+            kind=kind,
+            output=output,
+            error_type=error_type,
+            message=message,
+            run_ms=reply.elapsed_us / 1000,
+            stdout=reply.stdout[: limits.stdout_bytes_max],
+        )
+
+    async def _ready(self) -> executor_.Executor:
+        """Return an executor that holds the program, and have a spare in the making behind it."""
+        active = self._active
+        if active is not None and (not active.usable or self._stale(active)):
+            self._retire()
+            active = None
+        if active is None:
+            if self._enclosure is None or self._enclosure.broken:
+                await self._break()
+                self._enclosure = await self._open_enclosure()
+            self._active = active = await self._promote()
+        if self._spare is None:
+            self._spare = asyncio.create_task(self._spawn())
+        return active
+
+    async def _promote(self) -> executor_.Executor:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                executor = await spare
+            except (program.LoadError, enclosure_.EnclosureError):
+                pass  # the fresh one below says what is wrong now
+            else:
+                if executor.usable:
+                    return executor
+                executor.close()
+        return await self._spawn()
+
+    async def _spawn(self) -> executor_.Executor:
+        if self._enclosure is None:
+            raise enclosure_.EnclosureError("the cell is closed")
+        return await executor_.Executor.open(self._enclosure, self._program.code, self._limits)
+
+    def _stale(self, active: executor_.Executor) -> bool:
+        if self._spare is None or not self._spare.done():
+            return False
+        limits = self._limits
+        age_s = time.monotonic() - active.born
+        return active.runs >= limits.recycle_runs or age_s >= limits.recycle_s
+
+    def _after(self, settled: Sequence[outcome.Outcome | None]) -> None:
+        if any(one is not None and one.kind in _SPARE_KINDS for one in settled):
+            self._retire()
+
+    def _retire(self) -> None:
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+
+    async def _break(self) -> None:
+        self._retire()
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.cancel()
+            await asyncio.wait({spare})
+            if not spare.cancelled() and spare.exception() is None:
+                spare.result().close()
+        if self._enclosure is not None:
+            enclosure, self._enclosure = self._enclosure, None
+            await enclosure.close()
+
+
+def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, str]:
+    """Check again what the executor has checked: the program may have taken it over."""
+    if len(output) > bytes_max:
+        return "output_too_large", "output_too_large", f"the result exceeds {bytes_max} bytes"
+    # One line: a line break between tokens is JSON, and would forge lines of NDJSON answers.
+    if b"\n" in output or b"\r" in output:
+        return "invalid_result", "invalid_result", "the result is not on one line"
+    try:
+        reason = domain.check(msgspec.json.decode(output))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = f"not JSON: {error}"
+    if reason is not None:
+        return "invalid_result", "invalid_result", reason
+    return "success", "", ""
+
+
+def _blame(run: executor_.Run, timeout_ms: float) -> outcome.Outcome:
+    if run.end == "timeout":
+        message = f"killed after {timeout_ms:g} ms"
+        kind: outcome.OutcomeKind = "timeout"
+    elif run.end == "tampered":
+        kind, message = "killed", f"the program wrote to the result channel: {run.detail}"
+    else:
+        kind, message = "killed", f"the program ended its process: {run.detail}"
+    return outcome.Outcome(kind=kind, error_type=kind, message=message, run_ms=run.elapsed_ms)
+
+
+def _lost(reason: str) -> outcome.Outcome:
+    return outcome.Outcome(kind="lost", error_type="lost", message=reason or "the cell broke")
+
+
+def _fill(
+    outcomes: list[outcome.Outcome | None], indices: Sequence[int], value: outcome.Outcome
+) -> None:
+    for index in indices:
+        outcomes[index] = value

@@ -1,0 +1,213 @@
+"""One bubblewrap and the init in it: starts executors, says how they end, and is ended."""
+
+import array
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from typing import Any, Final
+
+import msgspec
+
+from loopai.sandbox import bubblewrap
+from loopai.sandbox import limits as limits_
+
+_MESSAGE_BYTES_MAX: Final = 4096
+_STDERR_BYTES_MAX: Final = 2000
+_FD_SPACE: Final = socket.CMSG_SPACE(2 * array.array("i").itemsize)
+
+
+class EnclosureError(Exception):
+    """The cell did not start, or has ended. The message says what it wrote."""
+
+
+class Enclosure:
+    """A started cell without a program. Whoever opens it closes it."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, stderr: int
+    ) -> None:
+        self.as_root = False
+        self.landlock_abi = 0
+        self.broken = False
+        self._process = process
+        self._control = control
+        self._stderr = stderr
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._ready: asyncio.Future[int] = self._loop.create_future()
+        self._init = -1
+        self._spawned: dict[int, asyncio.Future[int]] = {}
+        self._exits: dict[int, asyncio.Future[int]] = {}
+        self._loop.add_reader(control.fileno(), self._receive)
+
+    @classmethod
+    async def open(cls, interpreter: bubblewrap.Interpreter, limits: limits_.Limits) -> "Enclosure":
+        """Start bubblewrap and wait for init."""
+        as_root = bubblewrap.privileged()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        try:
+            argv = bubblewrap.command(
+                bubblewrap.find(), interpreter, limits, as_root=as_root, control_fd=theirs.fileno()
+            )
+            # Not asyncio's subprocess: it forks from a thread under some watchers, and
+            # --die-with-parent means the thread. A session of its own keeps Ctrl-C from the cells.
+            process = subprocess.Popen(  # noqa: ASYNC220
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=(theirs.fileno(),),
+                env={},
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            os.close(stderr)
+            raise
+        finally:
+            theirs.close()
+        enclosure = cls(process, ours, stderr)
+        enclosure.as_root = as_root
+        try:
+            async with asyncio.timeout(limits.start_ms_max / 1000):
+                enclosure.landlock_abi = await enclosure._ready
+        except TimeoutError:
+            await enclosure.close()
+            raise EnclosureError("the cell did not start in time") from None
+        except BaseException:
+            await enclosure.close()
+            raise
+        return enclosure
+
+    async def spawn(
+        self, channel: socket.socket, page: int, *, seconds_max: float
+    ) -> tuple[int, asyncio.Future[int]]:
+        """Fork an executor that owns *channel* and the progress *page*.
+
+        Returns its pidfd, the caller's to close, and the future of its exit code (negative: signal).
+        """
+        if self.broken:
+            raise EnclosureError("the cell has ended")
+        self._number += 1
+        number = self._number
+        spawned: asyncio.Future[int] = self._loop.create_future()
+        ended: asyncio.Future[int] = self._loop.create_future()
+        self._spawned[number], self._exits[number] = spawned, ended
+        user = bubblewrap.user() if self.as_root else 0
+        try:
+            socket.send_fds(
+                self._control,
+                [msgspec.msgpack.encode(("spawn", number, user))],
+                [channel.fileno(), page],
+            )
+            async with asyncio.timeout(seconds_max):
+                return await spawned, ended
+        except BaseException as error:
+            # Cancelled after the answer had come: nobody else would end the executor.
+            if spawned.done() and not spawned.cancelled() and spawned.exception() is None:
+                _kill(spawned.result())
+            if isinstance(error, OSError | TimeoutError):
+                raise EnclosureError(f"the cell does not start executors: {error!r}") from error
+            raise
+        finally:
+            self._spawned.pop(number, None)
+
+    async def close(self) -> None:
+        """Kill everything in the cell and wait until it is gone."""
+        self._end("closed")
+        if self._init >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            os.close(self._init)
+            self._init = -1
+        else:
+            self._process.kill()
+        # bubblewrap ends when pid 1 has, which the kernel delays until all in the cell are gone.
+        # Shielded: a caller that is cancelled must not leave a process behind.
+        await asyncio.shield(asyncio.ensure_future(self._reap()))
+
+    async def _reap(self) -> None:
+        os.close(self._stderr)
+        try:
+            pidfd = os.pidfd_open(self._process.pid)
+        except ProcessLookupError:
+            self._process.wait()
+            return
+        gone: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(pidfd, lambda: gone.done() or gone.set_result(None))
+        try:
+            async with asyncio.timeout(5):
+                await gone
+        except TimeoutError:
+            self._process.kill()
+        finally:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+            self._process.wait()
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._control.recvmsg(
+                    _MESSAGE_BYTES_MAX, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._end(str(error))
+                return
+            fds = array.array("i")
+            for _, _, payload in ancillary:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+            if not data:
+                self._end("init has ended")
+                return
+            self._handle(msgspec.msgpack.decode(data), fds[0] if fds else -1)
+
+    def _handle(self, message: Any, fd: int) -> None:  # Any: from init, which is ours
+        match message:
+            case ["ready", level]:
+                self._init = fd
+                self._ready.set_result(level)
+            case ["spawned", number]:
+                waiting = self._spawned.get(number)
+                if waiting is None or waiting.done():
+                    _kill(fd)
+                else:
+                    waiting.set_result(fd)
+            case ["exited", number, code]:
+                ended = self._exits.pop(number, None)
+                if ended is not None and not ended.done():
+                    ended.set_result(int(code))
+
+    def _end(self, reason: str) -> None:
+        if self.broken:
+            return
+        self.broken = True
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        waiting = [self._ready, *self._spawned.values()]
+        self._spawned.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(EnclosureError(f"{reason}: {self._complaint()}"))
+                future.exception()  # read here: there may be nobody else to
+        for ended in self._exits.values():
+            if not ended.done():
+                ended.set_result(-signal.SIGKILL)
+        self._exits.clear()
+
+    def _complaint(self) -> str:
+        text = os.pread(self._stderr, 2**20, 0).decode(errors="replace").strip()
+        return text[-_STDERR_BYTES_MAX:] or "it wrote nothing"
+
+
+def _kill(pidfd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)

@@ -1,0 +1,300 @@
+"""The host's side of one executor: sends batches, reads results, keeps the hard deadline."""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import mmap
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from loopai.sandbox import enclosure as enclosure_
+from loopai.sandbox import frames, program
+from loopai.sandbox import limits as limits_
+
+End = Literal["done", "timeout", "died", "tampered"]
+
+_nonces = random.SystemRandom()
+_IDLE: Final = -1
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a batch went: the results of its first items, and what stopped the rest."""
+
+    replies: list[frames.Reply]
+    end: End
+    culprit: int | None = None
+    """Index of the item that was running, by the progress page; None where none was."""
+    elapsed_ms: float = 0.0
+    """How long the culprit had been running."""
+    detail: str = ""
+
+
+class Executor:
+    """One hardened process with a program. Not for two batches at once; closed by its owner."""
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        page: mmap.mmap,
+        pidfd: int,
+        ended: asyncio.Future[int],
+        limits: limits_.Limits,
+    ) -> None:
+        self.usable = True
+        self.runs = 0
+        self.born = time.monotonic()
+        self._channel = channel
+        self._page = page
+        self._pidfd = pidfd
+        self._ended = ended
+        self._limits = limits
+        self._grace_s = limits.grace_ms / 1000
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray(64 * limits_.KIB)
+        self._partial = bytearray()
+        self._future: asyncio.Future[End] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._nonce = 0
+        self._seconds: Sequence[float] = ()
+        self._sums: Sequence[float] = ()
+        self._begun = 0.0
+        self._replies: list[frames.Reply] = []
+        self._detail = ""
+        self._loop.add_reader(channel.fileno(), self._receive)
+
+    @classmethod
+    async def open(
+        cls, enclosure: enclosure_.Enclosure, code: str, limits: limits_.Limits
+    ) -> "Executor":
+        """Start an executor in *enclosure* and load *code*; raises LoadError or EnclosureError."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        fd = os.memfd_create("progress", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, mmap.PAGESIZE)
+            # Sealed: if the executor could shrink it, reading it would kill the host with SIGBUS.
+            seals = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW of linux/fcntl.h
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            page = mmap.mmap(fd, mmap.PAGESIZE)
+            try:
+                pidfd, ended = await enclosure.spawn(
+                    theirs, fd, seconds_max=limits.exit_ms_max / 1000
+                )
+            except BaseException:
+                page.close()
+                raise
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(fd)
+        executor = cls(ours, page, pidfd, ended, limits)
+        try:
+            await executor._load(code)
+        except BaseException:
+            executor.close()
+            raise
+        return executor
+
+    async def run(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> Run:
+        """Run the program on *inputs*, each for at most its *seconds*."""
+        self.runs += len(inputs)
+        self._nonce = nonce = _nonces.getrandbits(64)
+        end = await self._exchange(frames.encode_run(nonce, inputs, seconds), seconds)
+        if end == "done":
+            return Run(replies=self._replies, end=end)
+        index, started = self._progress()
+        running = len(self._replies) <= index < len(inputs)
+        if end == "died":
+            self._detail = await self._epitaph()
+        return Run(
+            replies=self._replies,
+            end=end,
+            culprit=index if running else None,
+            elapsed_ms=(time.monotonic() - started) * 1000 if running else 0.0,
+            detail=self._detail,
+        )
+
+    def close(self) -> None:
+        """Kill the process; does not wait for its end, which init reports."""
+        if self._pidfd < 0:
+            return
+        self._kill()
+        if self._future is not None and not self._future.done():
+            self._finish("died")
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+        self._page.close()
+        os.close(self._pidfd)
+        self._pidfd = -1
+
+    async def _load(self, code: str) -> None:
+        self._nonce = nonce = _nonces.getrandbits(64)
+        seconds = (self._limits.load_ms_max / 1000,)
+        end = await self._exchange(frames.encode_load(nonce, code.encode(), seconds[0]), seconds)
+        if end == "died":
+            raise program.LoadError(f"the program ended its process: {await self._epitaph()}")
+        if end == "timeout":
+            raise program.LoadError(f"loading took longer than {self._limits.load_ms_max:g} ms")
+        if end == "tampered":
+            raise program.LoadError(f"the program wrote to the result channel: {self._detail}")
+        (reply,) = self._replies
+        if reply.status != 0:
+            raise program.LoadError(_described(reply))
+
+    async def _exchange(self, frame: bytes, seconds: Sequence[float]) -> End:
+        """Send *frame* and wait until its results are in or the process is beyond use."""
+        if not self.usable:
+            self._replies, self._detail = [], "it had ended before"
+            return "died"
+        self._seconds = seconds
+        self._sums = list(itertools.accumulate(seconds))
+        self._replies = []
+        self._future = future = self._loop.create_future()
+        frames.PAGE.pack_into(self._page, 0, _IDLE, 0.0)
+        self._begun = time.monotonic()
+        self._timer = self._loop.call_later(seconds[0] + self._grace_s, self._watch)
+        try:
+            await self._send(frame)
+            return await future
+        except BaseException:
+            # The caller has gone in the middle of a batch: what comes now belongs to nobody.
+            self._kill()
+            raise
+        finally:
+            self._timer.cancel()
+            self._future = None
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            sent = self._channel.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it has died; the reader says so
+        if sent < len(frame):
+            with contextlib.suppress(OSError):
+                await self._loop.sock_sendall(self._channel, memoryview(frame)[sent:])
+
+    def _receive(self) -> None:
+        try:
+            size = self._channel.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        if size == 0:
+            self._loop.remove_reader(self._channel.fileno())
+            # It may have closed the socket and live on; one that is ending keeps its exit code.
+            self._kill()
+            self._finish("died")
+            return
+        try:
+            if self._future is None or self._future.done():
+                raise frames.TamperError("bytes that nobody asked for")
+            if self._partial:
+                self._partial += memoryview(self._buffer)[:size]
+                data = self._partial
+                used = self._take(memoryview(data))
+                del data[:used]
+            else:
+                used = self._take(memoryview(self._buffer)[:size])
+                if used < size:
+                    self._partial = self._buffer[used:size]
+            if self._partial and self._future.done():
+                raise frames.TamperError("bytes after the last result")
+        except frames.TamperError as error:
+            self._detail = str(error)
+            self._kill()
+            self._finish("tampered")
+
+    def _take(self, data: memoryview) -> int:
+        """Take the whole frames at the front of *data*; returns how many bytes they were."""
+        used = 0
+        while len(data) - used >= frames.HEADER.size:
+            size, nonce = frames.HEADER.unpack_from(data, used)
+            if nonce != self._nonce:
+                raise frames.TamperError("a frame with the wrong nonce")
+            if size > self._limits.reply_bytes_max:
+                raise frames.TamperError("a frame beyond reply_bytes_max")
+            end = used + frames.HEADER.size + size
+            if end > len(data):
+                break
+            replies = frames.decode(data[used + frames.HEADER.size : end])
+            self._replies += replies
+            used = end
+            if not replies or len(self._replies) > len(self._seconds):
+                raise frames.TamperError("a frame with the wrong number of results")
+            if len(self._replies) == len(self._seconds):
+                self._finish("done")
+                break
+        return used
+
+    def _watch(self) -> None:
+        """The hard deadline of the running item has come, or that of an earlier one."""
+        # What has been answered in time counts, even if this loop was too busy to read it.
+        self._receive()
+        future = self._future
+        if future is None or future.done():
+            return
+        now = time.monotonic()
+        left = self._deadline(now) - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._watch)
+            return
+        self._kill()
+        self._finish("timeout")
+
+    def _deadline(self, now: float) -> float:
+        """When the running item must have ended, however the executor moves the progress page."""
+        index, started = self._progress()
+        if not len(self._replies) <= index < len(self._seconds):
+            index, started = len(self._replies), now
+            if index >= len(self._seconds):
+                return now
+        bound = self._begun + self._sums[index] + self._grace_s * (index + 1)
+        return min(started + self._seconds[index] + self._grace_s, bound)
+
+    def _progress(self) -> tuple[int, float]:
+        index, started = frames.PAGE.unpack_from(self._page)
+        # Written by the executor, so it may be anything, NaN as well.
+        return index, started if self._begun <= started <= time.monotonic() else self._begun
+
+    def _finish(self, end: End) -> None:
+        if end != "done":
+            self.usable = False
+        if self._future is not None and not self._future.done():
+            self._future.set_result(end)
+
+    def _kill(self) -> None:
+        self.usable = False
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def _epitaph(self) -> str:
+        try:
+            async with asyncio.timeout(self._limits.exit_ms_max / 1000):
+                code = await asyncio.shield(self._ended)
+        except TimeoutError:
+            return "it does not end"
+        if code >= 0:
+            return f"it exited with status {code}"
+        try:
+            return f"it was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"it was killed by signal {-code}"
+
+
+def _described(reply: frames.Reply) -> str:
+    if reply.error_type in {"", "timeout"}:
+        return reply.message or "the program cannot be loaded"
+    return f"{reply.message} ({reply.error_type})" if reply.message else reply.error_type

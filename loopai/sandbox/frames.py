@@ -1,0 +1,70 @@
+"""The frames between host and cell, on the host's side: typed, and nothing believed."""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from loopai.sandbox import outcome
+
+HEADER: Final = struct.Struct("<IQ")
+"""Bytes of payload, nonce of the batch. The same as in `inside/wire.py`, as is all of this."""
+PAGE: Final = struct.Struct("<qd")
+"""The progress page: index of the running item or -1, and its start by the monotonic clock."""
+
+LOAD: Final = 0
+RUN: Final = 1
+
+KINDS: Final[tuple[outcome.OutcomeKind, ...]] = (
+    "success",
+    "error",
+    "timeout",
+    "out_of_memory",
+    "output_too_large",
+    "invalid_result",
+)
+"""What an executor may say of a call, by its number on the wire."""
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What an executor says of one call."""
+
+    status: int
+    elapsed_us: int
+    output: bytes = b""
+    error_type: str = ""
+    message: str = ""
+    stdout: str = ""
+
+
+class TamperError(Exception):
+    """The executor sent what our code in it never sends: the program has taken it over."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_replies = msgspec.msgpack.Decoder(list[Reply])
+
+
+def encode_load(nonce: int, code: bytes, seconds: float) -> bytes:
+    return _frame(nonce, _encoder.encode((LOAD, code, float(seconds))))
+
+
+def encode_run(nonce: int, inputs: Sequence[bytes], seconds: Sequence[float]) -> bytes:
+    return _frame(nonce, _encoder.encode((RUN, inputs, [float(value) for value in seconds])))
+
+
+def _frame(nonce: int, payload: bytes) -> bytes:
+    return HEADER.pack(len(payload), nonce) + payload
+
+
+def decode(payload: memoryview) -> list[Reply]:
+    """Decode the results of a frame; their number is the caller's to check."""
+    try:
+        replies = _replies.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TamperError(f"a frame that cannot be decoded: {error}") from error
+    for reply in replies:
+        if not 0 <= reply.status < len(KINDS) or reply.elapsed_us < 0:
+            raise TamperError("a result with a status that does not exist")
+    return replies

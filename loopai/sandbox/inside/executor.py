@@ -1,0 +1,306 @@
+"""The process that holds one program: hardens itself for good, then loads it and runs its calls.
+
+Everything before `serve` runs before a byte of the program is read. From then on this process is
+the program's: nothing that it sends is believed without a check by the host.
+"""
+
+import builtins
+import ctypes
+import io
+import json
+import mmap
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from loopai.sandbox.inside import landlock, result, seccomp, wire
+
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_CLOSE_RANGE = 436
+_ALL_FDS = 0xFFFF_FFFF
+_RECEIVE_BYTES = 64 * 1024
+
+DATA_FD = 3
+
+
+class Deadline(BaseException):  # noqa: N818 (no Exception: `except Exception` must not catch it)
+    """The soft deadline of the running call has passed."""
+
+
+def harden(
+    libc: ctypes.CDLL, *, rules: int, lines: bytes, limits: Mapping[str, int], user: int | None
+) -> None:
+    """Give up, in this order, all that a program does not need. Raises before it is half done."""
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "no_new_privs refused")
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "dumpable refused")
+    landlock.restrict(libc, rules)
+    for kind, bound in (
+        (resource.RLIMIT_AS, limits["memory_bytes_max"]),
+        (resource.RLIMIT_FSIZE, limits["tmp_bytes_max"]),
+        (resource.RLIMIT_NOFILE, limits["files_max"]),
+        (resource.RLIMIT_STACK, limits["stack_bytes_max"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
+        resource.setrlimit(kind, (bound, bound))
+    if user is not None:
+        # From uid 0 to another: the kernel clears every capability with it.
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    # 0 and 1 are /dev/null since init started; 2 was init's stderr until here.
+    os.dup2(0, 2)
+    if libc.syscall(_CLOSE_RANGE, DATA_FD + 1, ctypes.c_uint(_ALL_FDS), 0):
+        raise OSError(ctypes.get_errno(), "close_range refused")
+    seccomp.install(libc, lines)
+
+
+class Capture(io.TextIOBase):
+    """stdout and stderr of the running call, cut at `size_max` characters."""
+
+    def __init__(self, size_max: int) -> None:
+        self.parts: list[str] = []
+        self._left = self._size_max = size_max
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._left > 0:
+            part = text[: self._left]
+            self._left -= len(part)
+            self.parts.append(part)
+        return len(text)
+
+    def take(self) -> str:
+        text = "".join(self.parts)
+        self.parts = []
+        self._left = self._size_max
+        return text
+
+
+def _importer(allowed: frozenset[str]) -> Callable[..., Any]:
+    real = builtins.__import__
+
+    def import_module(
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 (the name that CPython passes)
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> types.ModuleType:
+        # C code of the standard library imports through the caller's builtins too (strptime wants
+        # `time`); it passes a list, the import statement a tuple or None.
+        if level == 0 and not isinstance(fromlist, list):
+            inside = name in allowed or name.partition(".")[0] in allowed
+            if not inside and not (
+                fromlist and all(f"{name}.{part}" in allowed for part in fromlist)
+            ):
+                raise ImportError(f"module {name!r} is not available to programs", name=name)
+        return real(name, globals, locals, fromlist or (), level)
+
+    return import_module
+
+
+def _classifier(classify: Callable[[str], object]) -> Callable[[object], object]:
+    def run(value: object) -> object:
+        if isinstance(value, dict):
+            texts = [item for item in value.values() if isinstance(item, str)]
+            if len(texts) == 1:
+                return classify(texts[0])
+        if isinstance(value, str):
+            return classify(value)
+        raise TypeError("classify(text) needs a text, or an object with one text field")
+
+    return run
+
+
+class Executor:
+    """Reads frames from the data socket and answers each with the results of its items."""
+
+    def __init__(self, config: Mapping[str, Any], page: mmap.mmap) -> None:
+        limits = config["limits"]
+        self._allowed = frozenset(config["modules"])
+        self._output_bytes_max: int = limits["output_bytes_max"]
+        self._message_bytes_max: int = limits["message_bytes_max"]
+        self._flush_bytes: int = limits["flush_bytes"]
+        self._flush_s: float = limits["flush_ms"] / 1000
+        self._request_bytes_max: int = limits["request_bytes_max"]
+        self._page = page
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._capture = Capture(limits["stdout_bytes_max"])
+        self._run: Callable[[object], object] | None = None
+        self._armed = False
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        sys.stdout = sys.stderr = self._capture
+        while True:
+            nonce, request = self._receive()
+            if request[0] == wire.LOAD:
+                self._send(nonce, [self._load(bytes(request[1]), float(request[2]))])
+            else:
+                self._batch(nonce, request[1], request[2])
+
+    def _batch(self, nonce: int, inputs: Sequence[bytes], seconds: Sequence[float]) -> None:
+        results: list[bytes] = []
+        size = 0
+        page, pack, now = self._page, wire.PAGE.pack_into, time.monotonic
+        flushed = now()
+        for index, data in enumerate(inputs):
+            started = now()
+            if results and (size > self._flush_bytes or started - flushed > self._flush_s):
+                self._send(nonce, results)
+                results, size, flushed = [], 0, started
+            pack(page, 0, index, started)
+            try:
+                reply = self._call(data, seconds[index], started)
+            except Deadline:  # it struck while another failure was being described
+                reply = _failure(wire.TIMEOUT, 0, "timeout", "timed out", "")
+            results.append(reply)
+            size += len(reply)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        pack(page, 0, -1, 0.0)
+        self._send(nonce, results)
+
+    def _call(self, data: bytes, seconds: float, started: float) -> bytes:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            self._armed = True
+            value = self._run(json.loads(str(data, "utf-8")))  # type: ignore[misc]  # the host loads first
+            output = result.encode(value, self._output_bytes_max)
+            self._armed = False
+        except BaseException as error:  # noqa: BLE001 (SystemExit and the like are the program's too)
+            return self._failed(error, started)
+        elapsed_us = int((time.monotonic() - started) * 1e6)
+        reply = wire.integer(elapsed_us) + wire.binary(output)
+        if self._capture.parts:
+            # [success, µs, output, type, message, stdout]
+            return b"\x96\x00" + reply + b"\xa0\xa0" + wire.text(self._capture.take())
+        return b"\x93\x00" + reply
+
+    def _load(self, code: bytes, seconds: float) -> bytes:
+        started = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        wire.PAGE.pack_into(self._page, 0, 0, started)
+        try:
+            self._armed = True
+            self._run = self._entry(str(code, "utf-8"))
+            self._armed = False
+        except BaseException as error:  # noqa: BLE001 (as in _call)
+            reply = self._failed(error, started)
+        else:
+            stdout = wire.text(self._capture.take())
+            reply = b"\x96\x00" + wire.integer(0) + b"\xc4\x00\xa0\xa0" + stdout
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            wire.PAGE.pack_into(self._page, 0, -1, 0.0)
+        return reply
+
+    def _entry(self, code: str) -> Callable[[object], object]:
+        module = types.ModuleType("program")
+        module.__dict__["__builtins__"] = {
+            **vars(builtins),
+            "__import__": _importer(self._allowed),
+        }
+        # dataclasses, enum and typing look a class's module up by name.
+        sys.modules["program"] = module
+        exec(compile(code, result.PROGRAM_FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 (what a cell is for)
+        run = module.__dict__.get("run")
+        if callable(run):
+            return run  # type: ignore[no-any-return]  # the program's
+        classify = module.__dict__.get("classify")
+        if callable(classify):
+            return _classifier(classify)
+        raise ImportError("the program defines no function run(input)")
+
+    def _failed(self, error: BaseException, started: float) -> bytes:
+        """Still armed: `__str__` of an exception may hang."""
+        status, kind, message = wire.ERROR, "error", "the exception could not be described"
+        try:
+            if isinstance(error, Deadline):
+                line = result.line_of(error)
+                where = "" if line is None else f"line {line}: "
+                status, kind, message = wire.TIMEOUT, "timeout", f"{where}timed out"
+            elif isinstance(error, MemoryError):
+                kind, message = result.describe(error)
+                status, kind = wire.OUT_OF_MEMORY, "out_of_memory"
+                message = message if ": " in message else f"{message}: out of memory".lstrip(": ")
+            elif isinstance(error, result.TooLargeError):
+                status, kind = wire.OUTPUT_TOO_LARGE, "output_too_large"
+                message = f"the result exceeds {self._output_bytes_max} bytes"
+            elif isinstance(error, result.InvalidError):
+                status, kind, message = wire.INVALID_RESULT, "invalid_result", str(error)
+            else:
+                kind, message = result.describe(error)
+        except Deadline:
+            status, kind, message = wire.TIMEOUT, "timeout", "timed out describing an exception"
+        except BaseException:  # noqa: BLE001, S110 (what was assumed above stands)
+            pass
+        self._armed = False
+        elapsed_us = int((time.monotonic() - started) * 1e6)
+        return _failure(
+            status,
+            elapsed_us,
+            kind[:100],
+            # A character takes at most four bytes of UTF-8.
+            message[: self._message_bytes_max // 4],
+            self._capture.take() if self._capture.parts else "",
+        )
+
+    def _on_alarm(self, _number: int, _frame: types.FrameType | None) -> None:
+        if self._armed:
+            self._armed = False
+            raise Deadline
+
+    def _receive(self) -> tuple[int, Any]:  # Any: what the host sent, of known form
+        head = memoryview(self._buffer)
+        filled = _read(head)
+        while filled < wire.HEADER.size:
+            filled += _read(head[filled:])
+        size, nonce = wire.HEADER.unpack_from(head)
+        if size > self._request_bytes_max:
+            raise wire.WireError("request too large")
+        total = wire.HEADER.size + size
+        if total <= len(head):
+            frame = head
+        else:
+            frame = memoryview(bytearray(total))
+            frame[:filled] = head[:filled]
+        while filled < total:
+            filled += _read(frame[filled:total])
+        return nonce, wire.decode(frame[wire.HEADER.size : total])
+
+    def _send(self, nonce: int, results: list[bytes]) -> None:
+        body = wire.array(len(results)) + b"".join(results)
+        frame = memoryview(wire.HEADER.pack(len(body), nonce) + body)
+        while frame:
+            frame = frame[os.write(DATA_FD, frame) :]
+
+
+def _read(into: memoryview) -> int:
+    size = os.readv(DATA_FD, [into])
+    if size == 0:
+        os._exit(0)  # the host has closed us
+    return size
+
+
+def _failure(status: int, elapsed_us: int, kind: str, message: str, stdout: str) -> bytes:
+    return (
+        struct.pack("BB", 0x96, status)
+        + wire.integer(elapsed_us)
+        + b"\xc4\x00"
+        + wire.text(kind)
+        + wire.text(message)
+        + wire.text(stdout)
+    )

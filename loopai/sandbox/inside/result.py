@@ -1,0 +1,134 @@
+"""From a program's value or exception to bytes: nothing here runs code of the program by accident."""
+
+import json.encoder
+import math
+import types
+
+DEPTH_MAX = 64
+INTEGER_MAX = 2**53
+PROGRAM_FILE = "program.py"
+
+# The C encoder that `json` itself makes for each call; the values it gets are plain already.
+_quote = json.encoder.encode_basestring
+
+
+class InvalidError(Exception):
+    """The value is not JSON of the agreed domain."""
+
+
+class TooLargeError(Exception):
+    """The encoded value exceeds its limit."""
+
+
+def _unreachable(value: object) -> object:
+    raise InvalidError(f"a {type(value).__name__} is not JSON")
+
+
+_encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # private to json, stable since 3.1
+    None, _unreachable, _quote, None, ":", ",", False, False, False
+)
+
+
+def encode(value: object, bytes_max: int) -> bytes:
+    """Return *value* as JSON on one line, in UTF-8."""
+    kind = type(value)
+    if kind is str:
+        text = _quote(value)
+    elif value is True:
+        text = "true"
+    elif value is False:
+        text = "false"
+    elif value is None:
+        text = "null"
+    else:
+        plain = _Copy(bytes_max).copy(value, "", 0)
+        text = "".join(_encode(plain, 0))
+    try:
+        data: bytes = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidError("text has a lone surrogate") from None
+    if len(data) > bytes_max:
+        raise TooLargeError(f"{len(data)} bytes")
+    return data
+
+
+class _Copy:
+    """Copies a value to plain lists and dicts and stops at the first thing that is not allowed.
+
+    Subclasses (Counter, OrderedDict, IntEnum, namedtuple) become their base type through its own
+    methods. `left` bounds the work: a lower bound of the encoded size is taken off as we go, so a
+    value that refers to itself many times over ends early.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.left = bytes_max
+
+    def copy(self, value: object, path: str, depth: int) -> object:  # noqa: C901, PLR0911 (one branch a type)
+        self.left -= 1
+        kind = type(value)
+        if issubclass(kind, str):
+            return self._text(str.__str__(value))
+        if value is None or kind is bool:
+            return value
+        if issubclass(kind, int):
+            number = int.__int__(value)  # type: ignore[arg-type]  # kind says so
+            if not -INTEGER_MAX <= number <= INTEGER_MAX:
+                raise InvalidError(f"{path or '/'}: integer beyond 2**53")
+            return number
+        if issubclass(kind, float):
+            real = float.__float__(value)  # type: ignore[arg-type]  # kind says so
+            if not math.isfinite(real):
+                raise InvalidError(f"{path or '/'}: number is not finite")
+            return real
+        if depth >= DEPTH_MAX:
+            raise InvalidError(f"{path[:200]}: nested deeper than {DEPTH_MAX}")
+        if self.left < 0:
+            raise TooLargeError("value too large")
+        if issubclass(kind, dict):
+            return self._members(value, path, depth)  # type: ignore[arg-type]  # kind says so
+        if issubclass(kind, list):
+            children = list.__iter__(value)  # type: ignore[arg-type]  # kind says so
+        elif issubclass(kind, tuple):
+            children = tuple.__iter__(value)  # type: ignore[arg-type]  # kind says so
+        else:
+            raise InvalidError(f"{path or '/'}: a {kind.__name__} is not JSON")
+        return [
+            self.copy(child, f"{path}/{index}", depth + 1) for index, child in enumerate(children)
+        ]
+
+    def _members(self, value: dict[object, object], path: str, depth: int) -> dict[str, object]:
+        members = {}
+        for key, child in dict.items(value):
+            if not issubclass(type(key), str):
+                raise InvalidError(f"{path or '/'}: a key is not a string but {type(key).__name__}")
+            name = self._text(str.__str__(key))
+            members[name] = self.copy(child, f"{path}/{name[:100]}", depth + 1)
+        return members
+
+    def _text(self, text: str) -> str:
+        self.left -= len(text)
+        if self.left < 0:
+            raise TooLargeError("value too large")
+        return text
+
+
+def line_of(error: BaseException) -> int | None:
+    """Return the innermost line of the program in the traceback of *error*."""
+    line = None
+    trace: types.TracebackType | None = BaseException.__traceback__.__get__(error)  # type: ignore[attr-defined]  # a getset descriptor
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == PROGRAM_FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Return type and message of *error*, with its line. Runs its `__str__`, which may do anything."""
+    kind = type.__dict__["__name__"].__get__(type(error))
+    if isinstance(error, SyntaxError) and error.filename == PROGRAM_FILE:
+        line, message = error.lineno, str(error.msg)
+    else:
+        line, message = line_of(error), str(error)
+    where = "" if line is None else f"line {line}: "
+    return kind, f"{where}{message}" if message else where.removesuffix(": ")

@@ -1,0 +1,21 @@
+"""A program as the sandbox sees it: text, and whose it is."""
+
+from typing import Literal
+
+import msgspec
+
+from streams import messages
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """Programs of different tenants never share a cell, even when their digests are equal."""
+
+    tenant: str
+    digest: str
+    code: str
+    isolation: messages.Isolation = "shared"
+    language: Literal["python"] = "python"
+
+
+class LoadError(Exception):
+    """The program cannot be loaded. The message gives the line and the reason."""
