@@ -1,0 +1,147 @@
+"""The HTTP API as the commands use it: answers as Structs, problems as one readable Failure."""
+
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from loopai.cli import failure
+from loopai.errors import FieldError
+from streams import messages
+
+ANSWER_S_MAX: Final = 60.0
+"""How long an answer may take beyond what the request itself asks to wait."""
+
+Answer = TypeVar("Answer")
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A problem document (RFC 9457), as far as a person at a terminal needs it."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
+class TaskList(msgspec.Struct, frozen=True):
+    tasks: tuple[messages.TaskSpecification, ...]
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of execute. `output` is JSON; None where the program gave none."""
+
+    id: str
+    version: int | None = None
+    status: messages.ExecutionStatus
+    output: msgspec.Raw | None = None
+    error_message: str | None = None
+    latency_ms: float = 0.0
+    executed_at: datetime | None = None
+
+
+class BatchItem(msgspec.Struct, frozen=True):
+    id: str
+    input: msgspec.Raw
+
+
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    execution_id: str
+    status: messages.ExecutionStatus
+    output: msgspec.Raw | None = None
+    error_message: str | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    results: tuple[BatchResult, ...]
+
+
+class Api:
+    """One keep-alive connection to the API at *url*. Use it as `async with`."""
+
+    def __init__(self, url: str) -> None:
+        import httpx  # noqa: PLC0415 (a tenth of a second, which `loopai --help` need not wait)
+
+        self._url = url
+        try:
+            self._client = httpx.AsyncClient(base_url=url, timeout=ANSWER_S_MAX)
+        except httpx.InvalidURL as error:
+            raise failure.Failure(f"{url!r} is not a URL: {error}") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str, *, wait_s: float | None = None) -> bytes:
+        return await self._send("GET", path, None, wait_s)
+
+    async def post(self, path: str, body: bytes, *, wait_s: float | None = None) -> bytes:
+        return await self._send("POST", path, body, wait_s)
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None, wait_s: float | None
+    ) -> bytes:
+        import httpx  # noqa: PLC0415 (see above)
+
+        try:
+            answer = await self._client.request(
+                method,
+                path,
+                content=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                params={"wait": f"{wait_s:g}"} if wait_s is not None else None,
+                timeout=ANSWER_S_MAX + (wait_s or 0),
+            )
+        except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
+            raise failure.Failure(
+                f"no Loopai at {self._url}; start one with `loopai dev` or set LOOPAI_URL"
+            ) from error
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise failure.Failure(
+                f"{self._url} did not answer {method} {path}: {reason}"
+            ) from error
+        if answer.is_error:
+            raise failure.Failure(_explain(answer.status_code, answer.content))
+        return answer.content
+
+
+def task_path(task: str, *more: str | int) -> str:
+    """The path of *task*, a name or an id of any spelling, and of what lies below it."""
+    return "/".join(["/api/v1/tasks", segment(task), *map(str, more)])
+
+
+def segment(text: str) -> str:
+    """*text* as one segment of a path, whatever it holds."""
+    # A client takes the segments "." and ".." for steps; as an escape they are a name.
+    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
+
+
+def decode(body: bytes, kind: type[Answer]) -> Answer:
+    """*body* as *kind*; Failure when it is anything else, as from another server at the URL."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise failure.Failure(f"the server's answer is not Loopai's: {error}") from error
+
+
+def _explain(status: int, body: bytes) -> str:
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except msgspec.DecodeError:
+        problem = Problem()
+    if not problem.code:
+        return f"the server answered {status}, and not as Loopai does"
+    lines = [f"{problem.code}: {problem.detail or problem.title}"]
+    lines += [f"  {each.path or '(the whole body)'}: {each.message}" for each in problem.errors]
+    return "\n".join(lines)

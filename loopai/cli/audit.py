@@ -1,0 +1,144 @@
+"""`loopai audit`: what ran, read from the bus as it was recorded."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from loopai.cli import api, failure, moment, options, output
+from streams import messages
+
+app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """An ExecutionRecord as JSON for programs to read: input and output are JSON, not bytes."""
+
+    id: str
+    task: str
+    task_id: str
+    version: int | None
+    status: messages.ExecutionStatus
+    input: msgspec.Raw | None
+    output: msgspec.Raw | None
+    error: messages.ExecutionError | None
+    latency_ms: messages.Latency
+    attempt: int
+    worker: str
+    trace_id: str
+    executed_at: datetime
+
+
+@app.command()
+def tail(
+    *,
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="Name of a task; all without it.")
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="`30s`, `10m`, `2h`, `1d`, or an ISO 8601 time.")
+    ] = "10m",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is run.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="End after this many executions.")
+    ] = None,
+    nats_url: options.NatsUrl = options.NATS_URL_DEFAULT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print recorded executions, oldest first, one a line.
+
+    Example: `loopai audit tail spam --since 1h --follow`
+    """
+    try:
+        start = moment.parse(since, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(f"{since!r}: {error}", param_hint="--since") from error
+    asyncio.run(_tail(nats_url, task, start, follow=follow, limit=limit, as_json=as_json))
+
+
+@app.command()
+def get(
+    execution: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.")],
+    url: options.Url = options.URL_DEFAULT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print the record of one execution.
+
+    Example: `loopai audit get 01890a5d-ac96-774b-bcce-b302099a8057`
+    """
+    body = asyncio.run(_get(url, execution))
+    if as_json:
+        output.print_json(body)
+        return
+    found = api.decode(body, dict[str, msgspec.Raw])
+    rows = [(name, bytes(value).decode()) for name, value in found.items() if value != b"null"]
+    output.stdout().print(output.grid(("", ""), rows))
+
+
+async def _get(url: str, execution: str) -> bytes:
+    async with api.Api(url) as client:
+        return await client.get(f"/api/v1/executions/{api.segment(execution)}")
+
+
+async def _tail(
+    url: str,
+    task: str | None,
+    since: datetime,
+    *,
+    follow: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    from streams import connection, replay  # noqa: PLC0415 (kept from `loopai --help`)
+
+    try:
+        connected = await connection.connect(url, name="loopai-audit")
+    except connection.BrokerUnavailable as error:
+        raise failure.Failure(str(error)) from error
+    printed = 0
+    try:
+        async for record in replay.records(
+            connected, tenant="default", task=task, since=since, follow=follow
+        ):
+            output.print_line(_json(record) if as_json else _text(record))
+            printed += 1
+            if printed == limit:
+                break
+    except replay.ReplayFailed as error:
+        raise failure.Failure(str(error)) from error
+    finally:
+        await connected.close()
+
+
+def _json(record: messages.ExecutionRecord) -> str:
+    line = Line(
+        id=record.id,
+        task=record.task,
+        task_id=record.task_id,
+        version=record.version,
+        status=record.status,
+        input=_raw(record.input),
+        output=_raw(record.output),
+        error=record.error,
+        latency_ms=record.latency_ms,
+        attempt=record.attempt,
+        worker=record.worker,
+        trace_id=record.trace_id,
+        executed_at=record.executed_at,
+    )
+    return msgspec.json.encode(line).decode()
+
+
+def _raw(encoded: messages.EncodedJson | None) -> msgspec.Raw | None:
+    return None if encoded is None else msgspec.Raw(encoded)
+
+
+def _text(record: messages.ExecutionRecord) -> str:
+    result = record.error.message if record.error else (record.output or b"").decode()
+    return (
+        f"{record.executed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  {record.task}  "
+        f"v{record.version or '-'}  {record.status}  {record.latency_ms.total:.2f} ms  "
+        f"{record.id}  {result}"
+    )

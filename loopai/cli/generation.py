@@ -1,0 +1,69 @@
+"""Ask for a program, follow its making, and show how it did on examples it did not see."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from loopai.cli import api
+from streams import messages
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STEP_S: Final = 1.0
+"""How long one look at a running operation waits: that often its stage is shown."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    engine: str = "examples"
+    seed: int = 0
+    activate: bool = True
+
+
+async def generate(
+    client: api.Api, task: str, request: Request, *, end_s: float, stage: Callable[[str], None]
+) -> messages.Operation:
+    """The operation once it has ended, or as it stands at *end_s* on the monotonic clock."""
+    path, body = api.task_path(task, "generate"), msgspec.json.encode(request)
+    operation = api.decode(await client.post(path, body), messages.Operation)
+    while operation.status in {"queued", "running"} and (left_s := end_s - time.monotonic()) > 0:
+        stage(operation.stage or operation.status)
+        answer = await client.get(f"/api/v1/operations/{operation.id}", wait_s=min(STEP_S, left_s))
+        operation = api.decode(answer, messages.Operation)
+    return operation
+
+
+def why_failed(operation: messages.Operation) -> str:
+    if operation.error is None:
+        return operation.message or "the generation failed"
+    return f"{operation.error.code}: {operation.error.message}"
+
+
+def why_not_active(operation: messages.Operation, artifact: messages.ProgramArtifact) -> str:
+    reason = artifact.status_reason or operation.message or f"it is {artifact.status}"
+    return f"version {artifact.version} did not become active: {reason}"
+
+
+def table(artifact: messages.ProgramArtifact) -> "Table":
+    """How *artifact* did on the examples held back from its engine."""
+    from rich.table import Table  # noqa: PLC0415 (kept from `loopai --help`)
+
+    from loopai.cli import output  # noqa: PLC0415
+
+    title = f"version {artifact.version} ({artifact.status}), {artifact.size_bytes:,} bytes"
+    if artifact.evaluation is None:
+        return Table(title=title)
+    found = artifact.evaluation
+    drawn = output.grid(("label", "precision#", "recall#", "held out#"), [], title)
+    for each in found.classes:
+        drawn.add_row(each.label, f"{each.precision:.3f}", f"{each.recall:.3f}", str(each.support))
+    right = "within tolerance" if found.tolerance is not None else "right"
+    drawn.caption = (
+        f"fitted to {found.examples_seen} examples; on {found.examples_held_out} held out "
+        f"{found.held_out_accuracy:.1%} {right}, with 95 % confidence at least "
+        f"{found.lower_bound:.1%}"
+    )
+    drawn.caption_justify = "left"
+    return drawn

@@ -1,0 +1,58 @@
+"""The `loopai` command. `main`, its entry point, turns failures into a line and an exit code."""
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+
+from loopai import errors
+from loopai.cli import audit, demo, dev, failure, run, sandbox, tasks
+
+app = typer.Typer(
+    name="loopai",
+    help="Turn a task into a program once, and run it millions of times.",
+    epilog="Start with `loopai demo`, then `loopai dev` and `loopai task create --help`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("dev")(dev.dev)
+app.command("demo")(demo.demo)
+app.add_typer(tasks.app, name="task")
+app.command("run")(run.run)
+app.add_typer(audit.app, name="audit")
+app.add_typer(sandbox.app, name="sandbox")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"loopai {importlib.metadata.version('loopai')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
+    try:
+        app(args=arguments)
+    except (failure.Failure, errors.StartupError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What commands print: results to stdout, everything said along the way to stderr."""
+
+import sys
+from collections.abc import Iterable
+
+import msgspec
+from rich import box, console, table
+
+
+def stderr() -> console.Console:
+    return console.Console(stderr=True, highlight=False, markup=False)
+
+
+def stdout() -> console.Console:
+    return console.Console(highlight=False, markup=False)
+
+
+def print_json(body: bytes) -> None:
+    """*body*, which is JSON, indented where a person reads it and on one line elsewhere."""
+    text = msgspec.json.format(body, indent=2 if sys.stdout.isatty() else -1)
+    print_line(text.decode())
+
+
+def print_line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def grid(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> table.Table:
+    """A table of text cells; columns whose head ends in `#` hold numbers and stand to the right."""
+    drawn = table.Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        drawn.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn

@@ -1,0 +1,116 @@
+"""What `loopai demo` does: a stack in a temporary folder, a trial on it, the report, the end."""
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+import uvloop
+
+from loopai.cli import api, failure, interrupt, labelled, output, report, table, trial
+from loopai.cli.labelled import Choice
+from loopai.embedded import broker, stack
+
+__all__ = ["Choice", "Plan", "show"]
+
+BODY_BYTES_MAX: Final = 3 * 1024 * 1024
+"""A task with its examples travels as one body, and rests in one message of the bus (4 MiB)."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the options of the command say. `data` None: breast-cancer diagnoses."""
+
+    data: Path | None
+    choice: Choice
+    accuracy_target: float
+    sync: broker.Sync
+    keep: bool
+    as_json: bool
+
+
+def show(plan: Plan) -> None:
+    """Run the demo. Failure says what is wrong with the data before anything is started."""
+    source = table.read(plan.data) if plan.data else breast_cancer()
+    rows = labelled.prepare(source, plan.choice)
+    console = output.stderr()
+    for note in rows.notes:
+        console.print(f"{source.name}: {note}")
+    with tempfile.TemporaryDirectory(prefix="loopai-demo-") as folder:
+        options = stack.Options(
+            http="127.0.0.1:0",
+            data_dir=Path(folder),
+            nats_port=None,
+            sync=plan.sync,
+            environment={
+                "LOOPAI_LOG_LEVEL": "warning",
+                "LOOPAI_BODY_BYTES_MAX": str(BODY_BYTES_MAX),
+            },
+        )
+        with report.Bars(console) as bars:
+            uvloop.run(_guarded(stack.Stack(options, bars.say), rows, plan, bars))
+
+
+async def _guarded(
+    running: stack.Stack, rows: labelled.Labelled, plan: Plan, bars: report.Bars
+) -> None:
+    try:
+        await interrupt.guard(_demo(running, rows, plan, bars), running.kill)
+    except interrupt.Interrupted as interrupted:
+        raise typer.Exit(128 + interrupted.number) from None
+
+
+async def _demo(
+    running: stack.Stack, rows: labelled.Labelled, plan: Plan, bars: report.Bars
+) -> None:
+    bars.stage("starting the bus, the API and the workers")
+    async with running, api.Api(running.url) as client:
+        result = await trial.run(
+            client,
+            running.nats_url,
+            rows,
+            seed=plan.choice.seed,
+            accuracy_target=plan.accuracy_target,
+            progress=bars,
+        )
+        bars.stop()
+        if plan.as_json:
+            output.print_json(msgspec.json.encode(result))
+        else:
+            output.stdout().print(report.results(result))
+        if plan.keep:
+            bars.say("loopai", invitation(running.url, running.nats_url, rows))
+            await running.watch()
+    check(result)
+
+
+def check(result: trial.Result) -> None:
+    """Failure unless every execution is in the audit stream."""
+    if result.audited != result.executions:
+        raise failure.Failure(
+            f"of {result.executions} executions {result.audited} are in the audit stream"
+        )
+
+
+def invitation(url: str, nats_url: str, rows: labelled.Labelled) -> str:
+    """How to go on with a stack that is left running."""
+    body = f'{{"input": {bytes(rows.unseen[0].input).decode()}}}'.replace("'", "'\\''")
+    return (
+        f"still running until Ctrl-C: {url} (bus {nats_url})\n"
+        f"  curl {url}/api/v1/tasks/{rows.name}/execute -d '{body}'\n"
+        f"  loopai --help works on it with LOOPAI_URL={url} LOOPAI_NATS_URL={nats_url}"
+    )
+
+
+def breast_cancer() -> table.Table:
+    """The Wisconsin breast-cancer data: 569 patients, 30 measures of cells, and the diagnosis."""
+    from sklearn import datasets  # noqa: PLC0415 (two seconds that other data need not wait)
+
+    bunch = datasets.load_breast_cancer()
+    names = [str(name) for name in bunch.target_names]
+    rows = zip(bunch.data.tolist(), bunch.target.tolist(), strict=True)
+    return table.Table(
+        name="breast-cancer",
+        columns=(*map(str, bunch.feature_names), "diagnosis"),
+        rows=tuple((*map(repr, values), names[target]) for values, target in rows),
+    )
