@@ -4,7 +4,7 @@ from loopai import errors
 
 
 class CannotGenerate(Exception):  # noqa: N818 (it is an expected outcome, not a fault)
-    """No program can be made for the task; *code* stands in `errors.CODES`, the message says what to do."""
+    """No program can be made. *code* stands in `errors.CODES`, the message what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         if code not in errors.CODES:

@@ -1,4 +1,4 @@
-"""The examples engine: fits models to labelled examples and writes the best one down as a program."""
+"""Fits models to labelled examples and writes the best one down as a program."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def choose(
             [keys[i] for i in chosen], [wanted.strata[i] for i in chosen], FOLDS, seed + turn
         )
     ]
-    losses = [_losses(views, family, wanted, chosen, parts, seed) for family in tried]
+    losses = [_losses(views, family, wanted, chosen, parts, seed=seed) for family in tried]
     best: dict[tuple[View, Form], int] = {}
     for index, family in enumerate(tried):
         kind = (family.view, family.form)
@@ -132,6 +132,7 @@ def _losses(
     wanted: goal.Goal,
     chosen: Any,  # Any: ndarray of indices
     parts: Sequence[Sequence[int]],
+    *,
     seed: int,
 ) -> Any:  # Any: ndarray
     """For each of *chosen* its loss when it was not fitted to, averaged over the rounds."""

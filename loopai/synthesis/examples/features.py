@@ -16,7 +16,7 @@ TERM_TEXTS_MIN: Final = 2
 """A term in a single text says nothing about others."""
 TERMS_FITTED_MAX: Final = 30_000
 TRAIT_SCALE: Final = 0.1
-"""Terms share a vector of length 1, so a trait of full size would drown them. Tried on SMS: 0.1–0.2."""
+"""Terms share a vector of length 1, so traits of full size would drown them."""
 NUMBER_SCALE: Final = 0.3
 """The same for the columns that stand beside a text."""
 CLIP: Final = 8.0

@@ -61,7 +61,7 @@ def _number(
     cuts = statistics.quantiles(ordered, n=20, method="inclusive")
     spread = (cuts[-1] - cuts[0]) or (ordered[-1] - ordered[0])
     rank = {value: index for index, value in reversed(list(enumerate(ordered)))}
-        return Goal(
+    return Goal(
         kind="number",
         targets=tuple(outputs),
         strata=tuple(rank[value] * BINS // len(ordered) for value in outputs),

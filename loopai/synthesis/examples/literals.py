@@ -32,7 +32,7 @@ def numbers(data: Iterable[float]) -> str:
 
 def docstring(text: str) -> str:
     """A docstring of *text*, which it cannot end however it is written."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     safe = "".join(
         character if character == "\n" or character.isprintable() else _escaped(character)
         for character in escaped

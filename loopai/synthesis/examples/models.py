@@ -81,7 +81,8 @@ def trees(family: families.Family, views: families.Views, wanted: goal.Goal, see
         fitted, scale = [row[0] for row in estimator.estimators_], estimator.learning_rate
     else:
         fitted, scale = list(estimator.estimators_), 1.0 / len(estimator.estimators_)
-    grown = tuple(_tree(one.tree_, scale, wanted) for one in fitted)
+    columns = [np.unique(column) for column in matrix.T]
+    grown = tuple(_tree(one.tree_, scale, wanted, columns) for one in fitted)
     return Trees(bias=_bias(estimator, matrix, fitted, scale, wanted), trees=grown, table=table)
 
 
@@ -108,16 +109,27 @@ def _weights(estimator: Any) -> tuple[Any, tuple[float, ...]]:  # Any: as above
     return weights, tuple(float(value) for value in bias)
 
 
-def _tree(fitted: Any, scale: float, wanted: goal.Goal) -> Branch | Leaf:  # Any: sklearn's Tree
+def _tree(
+    fitted: Any,  # Any: sklearn's Tree
+    scale: float,
+    wanted: goal.Goal,
+    columns: list[Any],  # Any: ndarray, the different values of each column in order
+) -> Branch | Leaf:
     def grow(node: int) -> Branch | Leaf:
         low, high = int(fitted.children_left[node]), int(fitted.children_right[node])
         if low < 0:
             return Leaf(_leaf(fitted.value[node], scale, wanted))
-        return Branch(
-            int(fitted.feature[node]), float(fitted.threshold[node]), grow(low), grow(high)
-        )
+        column = int(fitted.feature[node])
+        threshold = _rounded(float(fitted.threshold[node]), columns[column])
+        return Branch(column, threshold, grow(low), grow(high))
 
     return grow(0)
+
+
+def _rounded(threshold: float, values: Any) -> float:  # Any: ndarray
+    """The threshold without the noise of single precision, where no value changes sides."""
+    short = float(f"{threshold:.6g}")
+    return short if np.array_equal(values <= short, values <= threshold) else threshold
 
 
 def _leaf(value: Any, scale: float, wanted: goal.Goal) -> tuple[float, ...]:  # Any: ndarray

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import textwrap
 from collections.abc import Sequence
 from importlib import resources
 from typing import Final
@@ -37,10 +38,11 @@ def write(heading: Heading, wanted: goal.Goal, model: models.Linear | models.Tre
     parts = _linear_parts(model) if isinstance(model, models.Linear) else _tree_parts(model)
     parts.append(_answer_part(model, wanted))
     imports = sorted({line for part in parts for line in part.imports})
-    sections = [_docstring(heading, wanted), "\n".join(imports)]
-    sections += ["\n".join(part.constants for part in parts if part.constants)]
+    head = [_docstring(heading, wanted), "\n".join(imports)]
+    head += [part.constants.strip("\n") for part in parts if part.constants]
+    sections = ["\n\n".join(text for text in head if text)]
     sections += [part.functions for part in parts if part.functions]
-    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+    return "\n\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
 @functools.cache
@@ -67,11 +69,11 @@ def _docstring(heading: Heading, wanted: goal.Goal) -> str:
     lines = [f"Task: {heading.task}", ""]
     if heading.description:
         lines += [heading.description[:DESCRIPTION_CHARACTERS_MAX], ""]
-    lines += [
-        f"Answers with {answers}.",
-        f"Model: {heading.model}, chosen among {heading.tried} by cross-validation and fitted",
-        f"to {heading.seen} labelled examples by Loopai. It needs nothing but Python.",
-    ]
+    fitted = (
+        f"Model: {heading.model}, chosen among {heading.tried} by cross-validation and fitted by "
+        f"Loopai to {heading.seen} labelled examples. It needs nothing but Python."
+    )
+    lines += [f"Answers with {answers}.", *textwrap.wrap(fitted, 96)]
     return literals.docstring("\n".join(lines))
 
 
@@ -207,7 +209,7 @@ def table_scores(input):
 def _tree_parts(model: models.Trees) -> list[Part]:
     table = model.table
     flat = _is_flat(table)
-    constants, reads = "", ["    values = []"]
+    constants, reads = "", ["    row = []"]
     if table.numbers:
         constants += "# field: value where it is missing\nNUMBERS = {\n"
         constants += "".join(
@@ -215,7 +217,7 @@ def _tree_parts(model: models.Trees) -> list[Part]:
         )
         constants += "}\n"
         reads.append("    for field, missing in NUMBERS.items():")
-        reads.append("        values.append(number(read(input, field), missing))")
+        reads.append("        row.append(number(read(input, field), missing))")
     if table.categories:
         constants += "# field: its categories, each a column of 0 or 1\nCATEGORIES = {\n"
         constants += "".join(
@@ -225,8 +227,8 @@ def _tree_parts(model: models.Trees) -> list[Part]:
         constants += "}\n"
         reads.append("    for field, known in CATEGORIES.items():")
         reads.append("        value = str(read(input, field))")
-        reads.append("        values += [float(value == category) for category in known]")
-    row = "def row(input):\n" + "\n".join(reads) + "\n    return values\n"
+        reads.append("        row += [float(value == category) for category in known]")
+    row = "def row_of(input):\n" + "\n".join(reads) + "\n    return row\n"
     row = (_NUMBER + "\n\n" + row) if table.numbers else row
     names = _columns(table)
     functions = [row]
@@ -236,11 +238,11 @@ def _tree_parts(model: models.Trees) -> list[Part]:
     listed = "".join(f"    tree_{index},\n" for index in range(1, len(model.trees) + 1))
     functions.append(f"TREES = (\n{listed})\n")
     if len(model.bias) == 1:
-        total = "    return [BIAS[0] + sum([tree(values) for tree in TREES])]\n"
+        total = "    return [BIAS[0] + sum([tree(row) for tree in TREES])]\n"
     else:
-        total = "    said = [tree(values) for tree in TREES]\n"
+        total = "    said = [tree(row) for tree in TREES]\n"
         total += "    return [sum(column) for column in zip(BIAS, *said)]\n"
-    functions.append(f"def scores(input):\n    values = row(input)\n{total}")
+    functions.append(f"def scores(input):\n    row = row_of(input)\n{total}")
     return [
         Part(constants=f"BIAS = {_tuple_exact(model.bias)}\n{constants}"),
         _read_part(flat=flat),
@@ -255,7 +257,7 @@ def _branches(
     if isinstance(node, models.Leaf):
         said = literals.numbers(node.scores) if scores > 1 else literals.number(node.scores[0])
         return [f"{indent}return {said}"]
-    threshold = f"{node.threshold:.9g}"
+    threshold = literals.exact(node.threshold)
     return [
         f"{indent}if row[{node.column}] <= {threshold}:  # {literals.comment(names[node.column])}",
         *_branches(node.low, names, scores, depth + 1),
@@ -317,7 +319,7 @@ def _paths(paths: Sequence[inputs.Path], *, flat: bool) -> str:
 
 
 def _tuple_exact(values: Sequence[float]) -> str:
-    return "(" + "".join(f"{float(f'{value:.9g}')!r}, " for value in values).strip() + ")"
+    return literals.value(tuple(float(f"{value:.9g}") for value in values))
 
 
 def _answer_part(model: models.Linear | models.Trees, wanted: goal.Goal) -> Part:
@@ -327,6 +329,7 @@ def _answer_part(model: models.Linear | models.Trees, wanted: goal.Goal) -> Part
     classes = "".join(f"    {literals.value(value)},\n" for value in wanted.classes)
     constants = f"CLASSES = (\n{classes})"
     if len(model.bias) == 1:
+        constants = f"# a score above 0 stands for the second of them\n{constants}"
         answer = "    return CLASSES[scores(input)[0] > 0]"
     else:
         answer = "    totals = scores(input)\n    return CLASSES[totals.index(max(totals))]"
