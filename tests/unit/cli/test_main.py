@@ -1,0 +1,164 @@
+"""The commands where no Loopai is needed: help, usage, bad files, nobody at the URL."""
+
+import json
+
+import pytest
+
+from loopai.cli import main
+
+NOBODY = ["--url", "http://127.0.0.1:9"]  # the discard port, where nothing listens
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of one command."""
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(arguments))
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+COMMANDS = [
+    ("dev",), ("demo",), ("run",), ("task", "create"), ("task", "list"), ("task", "show"),
+    ("task", "generate"), ("audit", "tail"), ("audit", "get"), ("sandbox", "doctor"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_an_example(capsys, command):
+    """`--help` says how to call it."""
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert f"Example: loopai {' '.join(command)}" in " ".join(out.split())
+
+
+def test_version(capsys):
+    """The version stands alone on stdout, after the name."""
+    assert run(capsys, "--version") == (0, "loopai 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-command",),
+        ("task", "create"),
+        ("task", "create", "x", "--input-schema", "{}"),
+        ("audit", "tail", "--since", "soon"),
+        ("demo", "--examples", "0"),
+        ("dev", "--workers", "0"),
+        ("dev", "--sync", "never"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys, arguments):
+    """Usage errors go to stderr, with a code of their own."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("task", "list"),
+        ("task", "show", "x"),
+        ("task", "generate", "x"),
+        ("task", "create", "x", "--input-schema", "{}", "--output-schema", "{}"),
+        ("run", "x", "{}"),
+        ("audit", "get", "x"),
+    ],
+)
+def test_nobody_at_the_url_is_said_with_what_to_do(capsys, arguments):
+    """A refused connection is no traceback."""
+    assert run(capsys, *arguments, *NOBODY) == (
+        1,
+        "",
+        "error: no Loopai at http://127.0.0.1:9; start one with `loopai dev` or set LOOPAI_URL\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("http://x:y", "is not a URL"), ("ftp://x", "no Loopai at ftp://x"), ("x", "no Loopai at x")],
+)
+def test_what_is_no_url_is_said(capsys, url, message):
+    """Odd values of --url end in a line too."""
+    code, _, err = run(capsys, "task", "list", "--url", url)
+    assert code == 1
+    assert message in err
+
+
+def test_no_broker_is_said(capsys):
+    """`audit tail` reads the bus itself, and says where it looked."""
+    code, out, err = run(capsys, "audit", "tail", "--nats-url", "nats://127.0.0.1:9")
+    assert (code, out) == (1, "")
+    assert "nats://127.0.0.1:9" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (None, (), "No such file"),
+        ("", (), "is empty"),
+        ("a,b\n1,x\n", (), "1 labelled rows; 20 are the least"),
+        ("a,b\n" + "1,x\n" * 30, (), "every row has b 'x'"),
+        ("a,b\n" + "1,x\n2,y\n" * 30, ("--label", "c"), "no column 'c'; it has a, b"),
+        ("a,b\n" + "1,x\n2,y\n" * 30, ("--text", "c"), "no column 'c'; it has a, b"),
+        ("a,b\n" + "1,x\n2,y\n" * 30, ("--examples", "60"), "leaves none to try"),
+    ],
+)
+def test_demo_refuses_a_bad_file_before_it_starts_anything(
+    capsys, tmp_path, content, options, message
+):
+    """One line on stderr, nothing on stdout, exit code 1."""
+    path = tmp_path / "data.csv"
+    if content is not None:
+        path.write_text(content)
+    code, out, err = run(capsys, "demo", "--json", "--data", str(path), *options)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("examples.json", "{", "expected examples of the form"),
+        ("examples.json", "[]", "holds no examples"),
+        ("examples.jsonl", '{"input": 1}\n', "expected examples of the form"),
+        ("examples.csv", "a,b\n", "no rows below"),
+        ("examples.json", None, "No such file"),
+    ],
+)
+def test_task_create_refuses_bad_examples(capsys, tmp_path, name, content, message):
+    """Before the server is asked anything."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    schemas = ("--input-schema", "{}", "--output-schema", "{}")
+    code, _, err = run(capsys, "task", "create", "x", *schemas, "--examples", str(path), *NOBODY)
+    assert code == 1
+    assert message in err
+
+
+def test_schema_that_is_no_json_is_named(capsys, tmp_path):
+    """Given as text it is named by its option, from a file by the file."""
+    (tmp_path / "in.json").write_text("nope")
+    for value, name in (("{nope", "--input-schema"), (str(tmp_path / "in.json"), "in.json")):
+        arguments = ("task", "create", "x", "--input-schema", value, "--output-schema", "{}")
+        code, _, err = run(capsys, *arguments, *NOBODY)
+        assert code == 1
+        assert f"{name} is not JSON" in err
+
+
+def test_help_does_not_load_what_only_commands_need():
+    """`loopai --help` stays quick: no HTTP client, bus client or scikit-learn."""
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    program = (
+        "import json, sys\n"
+        "import loopai.cli.main\n"
+        "heavy = ('httpx', 'nats', 'sklearn', 'numpy', 'uvloop', 'starlette')\n"
+        "print(json.dumps([name for name in heavy if name in sys.modules]))"
+    )
+    loaded = subprocess.check_output([sys.executable, "-c", program])
+    assert json.loads(loaded) == []

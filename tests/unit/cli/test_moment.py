@@ -1,0 +1,30 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from loopai.cli import moment
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30s", NOW - timedelta(seconds=30)),
+        ("10m", NOW - timedelta(minutes=10)),
+        ("2h", NOW - timedelta(hours=2)),
+        ("1d", NOW - timedelta(days=1)),
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T10:00:00+02:00", datetime(2026, 1, 1, 8, tzinfo=UTC)),
+    ],
+)
+def test_durations_count_back_and_times_without_a_zone_are_utc(text, expected):
+    """Both forms give the same kind of moment."""
+    assert moment.parse(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "10 m", "-5m", "yesterday", "9999999d"])
+def test_other_text_is_refused(text):
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match="isoformat"):
+        moment.parse(text, NOW)
