@@ -1,6 +1,5 @@
 """The HTTP API as the commands use it: answers as Structs, problems as one readable Failure."""
 
-from datetime import datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import quote
@@ -27,19 +26,16 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class TaskList(msgspec.Struct, frozen=True):
-    tasks: tuple[messages.TaskSpecification, ...]
+    tasks: tuple[messages.TaskHead, ...]
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of execute. `output` is JSON; None where the program gave none."""
+    """The answer of execute. `output` is JSON; `null` where the program gave none."""
 
     id: str
-    version: int | None = None
-    status: messages.ExecutionStatus
+    status: str
     output: msgspec.Raw | None = None
     error_message: str | None = None
-    latency_ms: float = 0.0
-    executed_at: datetime | None = None
 
 
 class BatchItem(msgspec.Struct, frozen=True):
@@ -49,8 +45,9 @@ class BatchItem(msgspec.Struct, frozen=True):
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     id: str
-    execution_id: str
-    status: messages.ExecutionStatus
+    execution_id: str | None
+    """None: it was refused before it became an execution."""
+    status: str
     output: msgspec.Raw | None = None
     error_message: str | None = None
 

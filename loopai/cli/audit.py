@@ -7,28 +7,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from loopai import views
 from loopai.cli import api, failure, moment, options, output
 from streams import messages
 
 app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """An ExecutionRecord as JSON for programs to read: input and output are JSON, not bytes."""
-
-    id: str
-    task: str
-    task_id: str
-    version: int | None
-    status: messages.ExecutionStatus
-    input: msgspec.Raw | None
-    output: msgspec.Raw | None
-    error: messages.ExecutionError | None
-    latency_ms: messages.Latency
-    attempt: int
-    worker: str
-    trace_id: str
-    executed_at: datetime
 
 
 @app.command()
@@ -102,7 +85,9 @@ async def _tail(
         async for record in replay.records(
             connected, tenant="default", task=task, since=since, follow=follow
         ):
-            output.print_line(_json(record) if as_json else _text(record))
+            output.print_line(
+                msgspec.json.encode(views.execution(record)).decode() if as_json else _text(record)
+            )
             printed += 1
             if printed == limit:
                 break
@@ -110,29 +95,6 @@ async def _tail(
         raise failure.Failure(str(error)) from error
     finally:
         await connected.close()
-
-
-def _json(record: messages.ExecutionRecord) -> str:
-    line = Line(
-        id=record.id,
-        task=record.task,
-        task_id=record.task_id,
-        version=record.version,
-        status=record.status,
-        input=_raw(record.input),
-        output=_raw(record.output),
-        error=record.error,
-        latency_ms=record.latency_ms,
-        attempt=record.attempt,
-        worker=record.worker,
-        trace_id=record.trace_id,
-        executed_at=record.executed_at,
-    )
-    return msgspec.json.encode(line).decode()
-
-
-def _raw(encoded: messages.EncodedJson | None) -> msgspec.Raw | None:
-    return None if encoded is None else msgspec.Raw(encoded)
 
 
 def _text(record: messages.ExecutionRecord) -> str:

@@ -28,7 +28,13 @@ def print_line(text: str) -> None:
 
 def grid(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> table.Table:
     """A table of text cells; columns whose head ends in `#` hold numbers and stand to the right."""
-    drawn = table.Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    columns = tuple(columns)
+    drawn = table.Table(
+        title=title or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=any(column.rstrip("#") for column in columns),
+    )
     for column in columns:
         drawn.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
     for row in rows:

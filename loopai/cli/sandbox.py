@@ -1,5 +1,6 @@
 """`loopai sandbox`: whether this machine can run programs safely."""
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -27,12 +28,15 @@ def doctor(
     from loopai.sandbox import doctor as sandbox  # noqa: PLC0415 (kept from `loopai --help`)
 
     try:
-        report = sandbox.require()
+        report = asyncio.run(sandbox.require())
     except sandbox.Unavailable as error:
         raise failure.Failure(str(error)) from error
     if as_json:
         output.print_json(msgspec.json.encode(report))
     elif not quiet:
         fields = msgspec.structs.asdict(report)
-        rows = [(name.replace("_", " "), str(value)) for name, value in fields.items()]
+        rows = [
+            (name.replace("_", " "), f"{value:.0f}" if isinstance(value, float) else str(value))
+            for name, value in fields.items()
+        ]
         output.stdout().print(output.grid(("", ""), rows))

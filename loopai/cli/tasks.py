@@ -102,11 +102,11 @@ def list_tasks(url: options.Url = options.URL_DEFAULT, as_json: options.AsJson =
         output.print_json(answer)
         return
     rows = [
-        (task.name, str(len(task.examples)), f"{task.accuracy_target:g}", _time(task.updated_at))
+        (task.name, _schema(task.input_schema), _schema(task.output_schema), task.id)
         for task in api.decode(answer, api.TaskList).tasks
     ]
     if rows:
-        output.stdout().print(output.grid(("task", "examples#", "target#", "updated"), rows))
+        output.stdout().print(output.grid(("task", "input", "output", "id"), rows))
     else:
         output.print_line("no tasks yet; `loopai task create --help` says how to make one")
 

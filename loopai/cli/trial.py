@@ -86,9 +86,9 @@ async def run(
     singles = await _singly(client, data, progress)
     bulk = await _in_bulk(client, data, progress)
     progress.stage("counting the audit records")
-    ids = {*singles.ids, *(each.execution_id for each in bulk.results)}
-    executions = len(singles.ids) + len(bulk.results)
-    audited = await _audited(nats_url, data.name, ids, executions)
+    batched = [each.execution_id for each in bulk.results if each.execution_id]
+    executions = len(singles.ids) + len(batched)
+    audited = await _audited(nats_url, data.name, {*singles.ids, *batched}, executions)
     evaluation = artifact.evaluation or _no_evaluation()
     return Result(
         task=data.name,

@@ -32,6 +32,11 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
         self._reading: asyncio.Task[None] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the latest start."""
+        return self._process.pid if self._process else None
+
     async def start(self) -> None:
         # -P keeps the working directory off sys.path: it may hold a folder called `workers`.
         # A session of its own keeps Ctrl-C at the terminal from reaching it before its turn.

@@ -21,8 +21,8 @@ from streams import connection, provision, topology
 
 READY_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
-GRACE_S: Final = 10.0
-"""How long a child may take to finish what it has begun."""
+GRACE_S: Final = 25.0
+"""How long a child may take to finish what it has begun; above the 20 s that the ingress takes."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,9 +95,10 @@ class Stack:
         await self._stop()
 
     async def _stop(self) -> None:
-        # Nobody but the second Ctrl-C may cut this short, and that one kills the children.
-        await asyncio.shield(self._supervisor.stop(GRACE_S))
-        self._open.close()
+        try:
+            await self._supervisor.stop(GRACE_S)
+        finally:
+            self._open.close()
 
     async def _start(self) -> None:
         self._check_ports()
