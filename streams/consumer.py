@@ -75,7 +75,9 @@ class Consumer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._pull.stop()
+        # Nobody has begun on these: another worker can have them now rather than after ack_wait.
+        for message in await self._pull.stop():
+            await Delivery(message, self._connection, self._spec.ack_wait_s).nak(0)
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         while True:

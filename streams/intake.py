@@ -1,11 +1,10 @@
 """What a message of the EXECUTE stream asks for, whoever published it, in whichever form."""
 
 import hashlib
-import uuid
 from datetime import datetime
 from typing import Final
 
-from streams import codec
+from streams import codec, ids
 from streams.messages import ExecuteBatch, ExecuteItem
 
 TIMEOUT_MS: Final = 30_000
@@ -36,7 +35,7 @@ def batch(
     if request.id is not None:
         _require_uuid7(request.id)
     item = ExecuteItem(
-        id=request.id or _id(published_ms, sequence),
+        id=request.id or ids.at(published_ms, _digest(sequence)),
         input=bytes(request.input),
         version=request.version,
         deadline_ms=published_ms + timeout_ms,
@@ -48,18 +47,9 @@ def batch(
 
 def _require_uuid7(text: str) -> None:
     """Ids are looked up by the time in them, and become `Nats-Msg-Id` headers."""
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.version != 7 or str(parsed) != text:  # noqa: PLR2004
+    if not ids.is_id(text):
         raise codec.Undecodable(f"id: expected a UUIDv7 in lower case, not {text[:64]!r}")
 
 
-def _id(unix_ms: int, sequence: int) -> str:
-    """A UUIDv7 (RFC 9562) that is the same for the same message."""
-    randomness = hashlib.sha256(b"loopai.execute.%d" % sequence).digest()[:10]
-    value = unix_ms << 80 | int.from_bytes(randomness)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+def _digest(sequence: int) -> bytes:
+    return hashlib.sha256(b"loopai.execute.%d" % sequence).digest()[:10]

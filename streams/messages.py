@@ -58,8 +58,12 @@ class TaskHead(Message, frozen=True, kw_only=True):
     id: str
     tenant: str
     name: str
+    description: str = ""
     input_schema: msgspec.Raw = msgspec.Raw(b"{}")
     output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    accuracy_target: float = 0.9
+    created_at: datetime
+    updated_at: datetime
     revision: int = 0
 
 

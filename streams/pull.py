@@ -36,7 +36,7 @@ class Pull:
     """Messages of one pull consumer, at most *slots* in hand at a time.
 
     `next` gives the next message; `release` frees its slot when it is done with. Start with
-    `start`, end with `stop`: what was fetched but not taken is redelivered by the broker.
+    `start`, end with `stop`.
     """
 
     def __init__(self, connection: Connection, stream: str, consumer: str, *, slots: int) -> None:
@@ -71,15 +71,17 @@ class Pull:
         self._in_hand -= 1
         self._wake.set()
 
-    async def stop(self) -> None:
-        """Ask for nothing more. Messages already taken from `next` stay the caller's."""
+    async def stop(self) -> list[Msg]:
+        """Ask for nothing more; the messages that came and were not taken with `next`."""
         if self._task is None:
-            return
+            return []
         self._connection.on_reconnect.remove(self._reconnected)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         await self._close_inbox()
+        left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        return [message for message in left if isinstance(message, Msg)]
 
     def _reconnected(self) -> None:
         self._restart = True

@@ -5,16 +5,16 @@ on work queues too, and can be repeated; a replay is at least once.
 """
 
 import asyncio
+import contextlib
 import json
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 import nats.errors
 
-from streams import codec, intake, messages, subjects, topology
+from streams import codec, ids, intake, messages, subjects, topology
 from streams.connection import Connection
 
 BATCH: Final = 256
@@ -50,7 +50,7 @@ async def read(
     since: datetime | None = None,
     sequence: int = 1,
     follow: bool = False,
-) -> AsyncIterator[Stored]:
+) -> AsyncGenerator[Stored, None]:
     """Messages on *subject* (wildcards allowed) from *since* or *sequence* on, oldest first.
 
     Ends at the last one, unless *follow*. ReplayFailed when the broker is silent for 5 s.
@@ -100,55 +100,46 @@ async def records(
     task: str | None = None,
     since: datetime | None = None,
     follow: bool = False,
-) -> AsyncIterator[messages.ExecutionRecord]:
+) -> AsyncGenerator[messages.ExecutionRecord, None]:
     """The audit log of a task, or of all tasks of *tenant*, oldest first; see `read`."""
-    async for stored in read(
-        connection,
-        topology.RECORDS.name,
-        subjects.records(tenant, task),
-        since=since,
-        follow=follow,
-    ):
-        for record in codec.RECORDS.decode(stored.payload).records:
-            yield record
+    subject = subjects.records(tenant, task)
+    reading = read(connection, topology.RECORDS.name, subject, since=since, follow=follow)
+    async with contextlib.aclosing(reading) as stored:
+        async for message in stored:
+            for record in codec.RECORDS.decode(message.payload).records:
+                yield record
 
 
 async def recorded(
-    connection: Connection, *, tenant: str, task: str | None, ids: set[str]
+    connection: Connection, *, tenant: str, task: str | None, wanted: set[str]
 ) -> dict[str, messages.ExecutionRecord]:
-    """Records of *ids* (UUIDv7), by id; those that are not recorded are absent.
+    """Records of *wanted* (UUIDv7), by id; those that are not recorded are absent.
 
     Starts at the oldest id's time, so it costs what was recorded since then, not what ever was.
     """
-    since = min(_minted(each) for each in ids) - CLOCK_SKEW
+    since = min(ids.minted_at(each) for each in wanted) - CLOCK_SKEW
     found: dict[str, messages.ExecutionRecord] = {}
-    async for record in records(connection, tenant=tenant, task=task, since=since):
-        if record.id in ids:
-            found[record.id] = record
-            if len(found) == len(ids):
-                break
+    reading = records(connection, tenant=tenant, task=task, since=since)
+    async with contextlib.aclosing(reading) as recent:
+        async for record in recent:
+            if record.id in wanted:
+                found[record.id] = record
+                if len(found) == len(wanted):
+                    break
     return found
 
 
 async def is_queued(connection: Connection, *, tenant: str, execution_id: str) -> bool:
     """Whether *execution_id* (a UUIDv7) is accepted and not yet recorded."""
-    minted = _minted(execution_id)
-    async for stored in read(
-        connection,
-        topology.EXECUTE.name,
-        subjects.execute_tenant(tenant),
-        since=minted - CLOCK_SKEW,
-    ):
-        if stored.time > minted + ACCEPT:
-            break
-        try:
-            batch = intake.batch(
-                stored.headers, stored.payload, sequence=stored.sequence, published_at=stored.time
-            )
-        except codec.Undecodable:
-            continue
-        if any(item.id == execution_id for item in batch.items):
-            return True
+    minted = ids.minted_at(execution_id)
+    subject = subjects.execute_tenant(tenant)
+    reading = read(connection, topology.EXECUTE.name, subject, since=minted - CLOCK_SKEW)
+    async with contextlib.aclosing(reading) as queued:
+        async for message in queued:
+            if message.time > minted + ACCEPT:
+                break
+            if _asks_for(message, execution_id):
+                return True
     return False
 
 
@@ -156,22 +147,25 @@ async def dead(
     connection: Connection, *, tenant: str, execution_id: str
 ) -> messages.DeadLetter | None:
     """The dead letter that holds *execution_id* (a UUIDv7), if there is one."""
-    since = _minted(execution_id) - CLOCK_SKEW
-    async for stored in read(
-        connection, topology.DEAD.name, subjects.dead_tenant(tenant), since=since
-    ):
-        letter = codec.DEAD.decode(stored.payload)
-        if execution_id in letter.execution_ids:
-            return letter
+    since = ids.minted_at(execution_id) - CLOCK_SKEW
+    subject = subjects.dead_tenant(tenant)
+    reading = read(connection, topology.DEAD.name, subject, since=since)
+    async with contextlib.aclosing(reading) as letters:
+        async for message in letters:
+            letter = codec.DEAD.decode(message.payload)
+            if execution_id in letter.execution_ids:
+                return letter
     return None
 
 
-def _minted(execution_id: str) -> datetime:
-    """The time in a UUIDv7 (RFC 9562). ValueError when it is anything else."""
-    parsed = uuid.UUID(execution_id)
-    if parsed.version != 7:  # noqa: PLR2004
-        raise ValueError(f"not a UUIDv7: {execution_id}")
-    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+def _asks_for(message: Stored, execution_id: str) -> bool:
+    try:
+        batch = intake.batch(
+            message.headers, message.payload, sequence=message.sequence, published_at=message.time
+        )
+    except codec.Undecodable:
+        return False
+    return any(item.id == execution_id for item in batch.items)
 
 
 def _stored(headers: dict[str, str], payload: bytes) -> Stored:

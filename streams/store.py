@@ -1,7 +1,7 @@
 """Typed KV: compare-and-set for what has one truth, and watch for who must hear of a change."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -102,7 +102,7 @@ class Bucket(Generic[M]):
             raise StoreUnavailable(f"{self._spec.name}: {error or type(error)}") from error
         return info.state.last_seq
 
-    async def watch(self, keys: str = ">") -> AsyncIterator[Change[M] | None]:
+    async def watch(self, keys: str = ">") -> AsyncGenerator[Change[M] | None, None]:
         """Every key that matches as it is now, then None, then every change, for ever.
 
         Survives reconnects and a broker that forgot the watch: it goes on after the last revision

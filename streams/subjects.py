@@ -98,3 +98,16 @@ def owner(subject: str) -> tuple[str, str]:
         if not is_name(each):
             raise ValueError(f"not a name: {each[:130]!r}")
     return tenant, task
+
+
+def task_key(tenant: str, task: str) -> str:
+    """Key in the `tasks` bucket; clients of NATS refuse `%` in keys, so `.` rests as `=2E`."""
+    return f"{token(tenant)}.{token(task)}".replace("%", "=")
+
+
+def artifact_key(task_id: str, version: int) -> str:
+    return f"{task_id}.{version}"
+
+
+def worker_key(pool: str, instance: str) -> str:
+    return f"{pool}.{instance}"

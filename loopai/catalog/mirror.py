@@ -1,0 +1,78 @@
+"""A KV bucket held in memory and kept current by watch: reads cost nothing and lag 2-3 ms."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from streams import codec, messages, store, topology
+from streams.connection import Connection
+
+M = TypeVar("M", bound=messages.Message)
+
+SETTLE_TIMEOUT_S = 1.0
+
+
+class Mirror(Generic[M]):
+    """The bucket of *spec* by key. Start with `start`, which returns when it is complete."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        spec: topology.Bucket,
+        value: codec.Codec[M],
+        *,
+        on_change: Callable[[store.Change[M]], None] | None = None,
+    ) -> None:
+        self._bucket = store.Bucket(connection, spec, value)
+        self._on_change = on_change
+        self._revision = 0
+        self._moved = asyncio.Condition()
+        self._complete = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.entries: dict[str, store.Entry[M]] = {}
+        self.heard_at: dict[str, float] = {}
+        """When a key was last set, by `time.monotonic`: what a TTL is measured from."""
+
+    async def start(self) -> None:
+        """Watch until `stop`. StoreUnavailable when the bucket cannot be read."""
+        self._task = asyncio.create_task(self._follow())
+        complete = asyncio.create_task(self._complete.wait())
+        await asyncio.wait({self._task, complete}, return_when=asyncio.FIRST_COMPLETED)
+        complete.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """Wait until everything written before this call is seen; 1 s at most.
+
+        For the rare reader who misses something that a colleague may have written just now.
+        """
+        target = await self._bucket.last_revision()
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S), self._moved:
+                await self._moved.wait_for(lambda: self._revision >= target)
+        except TimeoutError:
+            return
+
+    async def _follow(self) -> None:
+        async for change in self._bucket.watch():
+            if change is None:
+                self._complete.set()
+                continue
+            if change.value is None:
+                self.entries.pop(change.key, None)
+                self.heard_at.pop(change.key, None)
+            else:
+                self.entries[change.key] = store.Entry(change.value, change.revision)
+                self.heard_at[change.key] = time.monotonic()
+            if self._on_change is not None:
+                self._on_change(change)
+            async with self._moved:
+                self._revision = change.revision
+                self._moved.notify_all()

@@ -1,0 +1,88 @@
+"""`python -m loopai.ingress`: serve the HTTP API until SIGTERM or Ctrl-C, then drain."""
+
+import asyncio
+import os
+import socket
+import sys
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from loopai import errors, settings
+from loopai.ingress import app
+from loopai.observe import logs
+from streams import connection
+
+BACKLOG = 2048
+DRAIN_S = 20
+
+
+def main() -> int:
+    try:
+        known = settings.read(os.environ)
+        logs.configure(known.log_level, process="ingress")
+        return uvloop.run(serve(known))
+    except (errors.StartupError, connection.BrokerUnavailable) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+async def serve(known: settings.Settings) -> int:
+    """Serve until asked to stop; 1 when the broker's connection was closed for good."""
+    listener = _listen(*known.http_address)
+    try:
+        connected = await connection.connect(known.nats_url, name="ingress")
+        try:
+            async with app.shared(known, connected) as made:
+                return await _serve(app.build(made), connected, listener)
+        finally:
+            await connected.close()
+    finally:
+        listener.close()
+
+
+async def _serve(
+    application: Starlette, connected: connection.Connection, listener: socket.socket
+) -> int:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=75,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    closed = asyncio.create_task(connected.closed.wait())
+    await asyncio.wait({serving, closed}, return_when=asyncio.FIRST_COMPLETED)
+    lost = not serving.done()
+    server.should_exit = True
+    await serving
+    closed.cancel()
+    return 1 if lost else 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. StartupError when the address is taken or not ours."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        listener = socket.socket(found[0][0], socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(found[0][4])
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise errors.StartupError(
+            f"cannot listen on {host}:{port} ({error.strerror}); "
+            "stop what uses it, or choose another with --http or LOOPAI_HTTP"
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The Starlette application: routes, error handlers, and what they share while it runs."""
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from loopai import errors
+from loopai.catalog import catalog, mirror, programs
+from loopai.ingress import (
+    artifacts,
+    batch,
+    dispatch,
+    execute,
+    executions,
+    generate,
+    health,
+    problems,
+    services,
+    tasks,
+)
+from loopai.observe.metrics import IngressMetrics
+from loopai.settings import Settings
+from streams import codec, provision, store, topology
+from streams.connection import Connection
+
+API_VERSION = "1"
+
+
+def build(made: services.Services) -> Starlette:
+    """The application that serves with *made*, which its caller closes after it."""
+    # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
+    resources = (execute, tasks, artifacts, generate, executions, batch)
+    routes: list[Route] = [route for each in resources for route in each.routes]
+    statuses = (400, 404, 405, 413)
+    app = Starlette(
+        routes=[Mount("/api/v1", routes=routes), *health.routes],
+        middleware=[Middleware(Observe)],
+        exception_handlers=dict.fromkeys(
+            (Exception, errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle
+        ),
+    )
+    app.state.services = made
+    return app
+
+
+@contextlib.asynccontextmanager
+async def shared(settings: Settings, connection: Connection) -> AsyncIterator[services.Services]:
+    """Make what handlers share; close it in reverse. StartupError when the bus is not ready."""
+    missing = await provision.missing(connection, topology.topology())
+    if missing:
+        raise errors.StartupError(
+            f"the broker lacks {', '.join(missing)}; run `python -m streams apply` first"
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        metrics = IngressMetrics()
+        workers = mirror.Mirror(connection, topology.WORKERS, codec.WORKER)
+        stack.push_async_callback(workers.stop)
+        await workers.start()
+        texts = programs.FilesystemStore(settings.artifacts_dir)
+        known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
+        dispatcher = dispatch.Dispatcher(connection, f"ingress-{secrets.token_hex(8)}", metrics)
+        await dispatcher.start()
+        stack.push_async_callback(dispatcher.close)
+        yield services.Services(
+            settings=settings,
+            connection=connection,
+            catalog=known,
+            dispatcher=dispatcher,
+            operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
+            workers=workers,
+            metrics=metrics,
+        )
+
+
+class Observe:
+    """Counts and times every request by its route; tells the API's version."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-api-version", API_VERSION.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            endpoint = scope.get("endpoint")
+            route = (
+                f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}"
+                if endpoint
+                else "none"
+            )
+            metrics: IngressMetrics = scope["app"].state.services.metrics
+            metrics.requests.labels(route, scope["method"], str(status)).inc()
+            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)

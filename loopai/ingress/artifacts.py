@@ -1,0 +1,99 @@
+"""`/api/v1/tasks/{task}/artifacts`: versions of a task's program, uploaded, read and activated."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopai import errors
+from loopai.catalog.catalog import new_artifact
+from loopai.ingress import bodies, services
+from loopai.synthesis import screening
+from streams.messages import ProgramArtifact, TaskHead
+
+AUTHOR = "api"
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    code: str
+    language: Literal["python"] = "python"
+    activate: bool = False
+
+
+_upload = msgspec.json.Decoder(Upload)
+
+
+async def upload(request: Request) -> Response:
+    shared = services.of(request)
+    body = bodies.decode(await bodies.read(request, shared.settings.body_bytes_max), _upload)
+    task = await shared.catalog.task(services.TENANT, request.path_params["task"])
+    try:
+        complexity = screening.screen(body.code)
+    except screening.Refused as error:
+        raise errors.ApiError(
+            "INVALID_PROGRAM", str(error), errors=(errors.FieldError("/code", str(error)),)
+        ) from error
+    now = datetime.now(UTC)
+    artifact = await shared.catalog.create_artifact(
+        msgspec.structs.replace(
+            new_artifact(task.id, language=body.language, created_by=AUTHOR, now=now),
+            status="validated",
+            status_reason="uploaded by hand and screened; not evaluated",
+            complexity_metrics=complexity,
+        ),
+        body.code,
+    )
+    if body.activate:
+        await shared.catalog.activate(artifact, by=AUTHOR, now=now)
+        artifact = msgspec.structs.replace(artifact, status="active", deployed_at=now)
+    location = f"/api/v1/tasks/{task.id}/artifacts/{artifact.version}"
+    return bodies.json(artifact, 201, {"Location": location})
+
+
+async def list_all(request: Request) -> Response:
+    catalog = services.of(request).catalog
+    task = await catalog.task(services.TENANT, request.path_params["task"])
+    return bodies.json({"artifacts": await catalog.artifacts(task.id)})
+
+
+async def get(request: Request) -> Response:
+    _, artifact = await _named(request)
+    code = await services.of(request).catalog.code(artifact)
+    return bodies.json({**msgspec.structs.asdict(artifact), "code": code})
+
+
+async def program(request: Request) -> Response:
+    _, artifact = await _named(request)
+    tag = f'"{artifact.digest}"'
+    # A version never changes, so whoever has it need not ask again.
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    code = await services.of(request).catalog.code(artifact)
+    return Response(code, headers=headers, media_type="text/x-python")
+
+
+async def activate(request: Request) -> Response:
+    _, artifact = await _named(request)
+    rollout = await services.of(request).catalog.activate(
+        artifact, by=AUTHOR, now=datetime.now(UTC)
+    )
+    return bodies.json(rollout)
+
+
+async def _named(request: Request) -> tuple[TaskHead, ProgramArtifact]:
+    catalog = services.of(request).catalog
+    task = await catalog.task(services.TENANT, request.path_params["task"])
+    return task, await catalog.artifact(task.id, request.path_params["version"])
+
+
+routes = [
+    Route("/tasks/{task}/artifacts", upload, methods=["POST"]),
+    Route("/tasks/{task}/artifacts", list_all, methods=["GET"]),
+    Route("/tasks/{task}/artifacts/{version:int}", get, methods=["GET"]),
+    Route("/tasks/{task}/artifacts/{version:int}/program", program, methods=["GET"]),
+    Route("/tasks/{task}/artifacts/{version:int}/activate", activate, methods=["POST"]),
+]

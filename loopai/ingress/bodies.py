@@ -1,0 +1,107 @@
+"""Request bodies and answers: bounded, decoded once, with an error that names the field."""
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from loopai import errors
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_AT: Final = re.compile(r"^(?P<message>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_LISTS: Final = ("items", "examples")
+"""Fields that hold lists of our own objects, whose keys may be camelCase as well."""
+
+
+async def read(request: Request, bytes_max: int) -> bytes:
+    """The whole body. BODY_TOO_LARGE as soon as it is known to be."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """*body* as the decoder's type; snake_case, or camelCase as the original's clients send it.
+
+    MALFORMED_JSON, INVALID_REQUEST.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        snake = _snake_case(body)
+        if snake is None:
+            raise _invalid(error) from error
+        try:
+            return decoder.decode(snake)
+        except msgspec.ValidationError as second:
+            raise _invalid(second) from second
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {error}") from error
+
+
+def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encoder.encode(value), status, headers=headers, media_type="application/json")
+
+
+def seconds(text: str | None, name: str, most: float) -> float | None:
+    """The number of seconds in *text*, from 0 to *most*; None where there is none."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise errors.ApiError("INVALID_QUERY", f"{name}={text!r}: expected 0 to {most:g} seconds")
+    return value
+
+
+def _too_large(bytes_max: int) -> errors.ApiError:
+    return errors.ApiError(
+        "BODY_TOO_LARGE", f"the body is larger than {bytes_max} bytes", limit_bytes=bytes_max
+    )
+
+
+def _invalid(error: msgspec.ValidationError) -> errors.ApiError:
+    matched = _AT.match(str(error))
+    message = matched["message"] if matched else str(error)
+    path = _pointer(matched["path"] or "") if matched else ""
+    return errors.ApiError(
+        "INVALID_REQUEST",
+        f"{path or 'the body'}: {message}",
+        errors=(errors.FieldError(path, message),),
+    )
+
+
+def _pointer(path: str) -> str:
+    """The JSON Pointer `/items/3/input` for msgspec's `.items[3].input`."""
+    return re.sub(r"\.|\[", "/", path.replace("]", ""))
+
+
+def _snake_case(body: bytes) -> bytes | None:
+    """*body* with the keys of our own objects in snake_case; None when it is no object of ours."""
+    try:
+        fields = _renamed(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+        for name in _LISTS:
+            if name in fields:
+                objects = msgspec.json.decode(fields[name], type=list[dict[str, msgspec.Raw]])
+                fields[name] = msgspec.Raw(_encoder.encode([_renamed(each) for each in objects]))
+    except msgspec.DecodeError:
+        return None
+    return _encoder.encode(fields)
+
+
+def _renamed(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    return {_CAMEL.sub(r"_\1", name).lower(): value for name, value in fields.items()}

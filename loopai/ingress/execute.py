@@ -1,0 +1,115 @@
+"""`POST /api/v1/tasks/{task}/execute`: the hot path, from a body to a recorded result."""
+
+import re
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopai import errors, views
+from loopai.catalog import schemas
+from loopai.ingress import bodies, dispatch, problems, services
+from streams.messages import ExecuteItem, TaskHead
+
+_PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d+)")
+
+
+class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    input: msgspec.Raw
+    version: int | None = None
+    timeout_ms: int | None = None
+    force_validation: bool = False
+
+
+class ExecuteTask(Execute, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    task_id: str
+
+
+_execute = msgspec.json.Decoder(Execute)
+_execute_task = msgspec.json.Decoder(ExecuteTask)
+
+
+async def execute(request: Request) -> Response:
+    raw = await bodies.read(request, services.of(request).settings.body_bytes_max)
+    return await _run(request, bodies.decode(raw, _execute), request.path_params["task"])
+
+
+async def execute_named(request: Request) -> Response:
+    """The same with the task in the body, as the original's clients send it."""
+    raw = await bodies.read(request, services.of(request).settings.body_bytes_max)
+    body = bodies.decode(raw, _execute_task)
+    return await _run(request, body, body.task_id)
+
+
+async def _run(request: Request, body: Execute, reference: str) -> Response:
+    shared = services.of(request)
+    task = await shared.catalog.task(services.TENANT, reference)
+    timeout_ms = timeout(body.timeout_ms, shared)
+    await require_version(shared, task, body.version)
+    encoded = bytes(body.input)
+    try:
+        schemas.compiled(bytes(task.input_schema)).check(encoded, "/input")
+    except schemas.Invalid as error:
+        raise errors.ApiError("INVALID_INPUT", str(error), errors=error.errors) from error
+    item = dispatch.item(
+        encoded,
+        version=body.version,
+        timeout_ms=timeout_ms,
+        force_validation=body.force_validation,
+        trace_id=problems.trace_id(request),
+    )
+    if _is_async(request):
+        await shared.dispatcher.submit(task, item, "interactive")
+        return _accepted(task, item)
+    record = await shared.dispatcher.execute(task, item, "interactive")
+    return bodies.json(views.execution(record))
+
+
+def timeout(asked_ms: int | None, shared: services.Services) -> int:
+    """The caller's timeout within the limits, or the default. INVALID_REQUEST."""
+    most = shared.settings.timeout_ms_max
+    if asked_ms is None:
+        return shared.settings.timeout_ms
+    if not 1 <= asked_ms <= most:
+        message = f"expected 1 to {most} milliseconds"
+        raise errors.ApiError(
+            "INVALID_REQUEST",
+            f"/timeout_ms: {message}",
+            errors=(errors.FieldError("/timeout_ms", message),),
+        )
+    return asked_ms
+
+
+async def require_version(shared: services.Services, task: TaskHead, version: int | None) -> None:
+    """Refuse early what no executor could run. ARTIFACT_NOT_FOUND, NO_ACTIVE_VERSION."""
+    if version is None:
+        await shared.catalog.require_active_version(task.id)
+    else:
+        await shared.catalog.artifact(task.id, version)
+
+
+def _is_async(request: Request) -> bool:
+    """`Prefer: respond-async` (RFC 7240) without a wait, or `?wait=0`."""
+    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", 300.0)
+    if wait_s is not None:
+        return wait_s == 0
+    prefer = request.headers.get("prefer", "").lower()
+    wait = _PREFER_WAIT.search(prefer)
+    return "respond-async" in prefer and (wait is None or int(wait[1]) == 0)
+
+
+def _accepted(task: TaskHead, item: ExecuteItem) -> Response:
+    view = views.QueuedView(id=item.id, execution_id=item.id, task_id=task.id)
+    headers = {
+        "Location": f"/api/v1/executions/{item.id}",
+        "Preference-Applied": "respond-async",
+    }
+    return bodies.json(view, 202, headers)
+
+
+routes = [
+    Route("/tasks/execute", execute_named, methods=["POST"]),
+    Route("/tasks/{task}/execute", execute, methods=["POST"]),
+]

@@ -1,0 +1,103 @@
+"""`/api/v1/tasks/{task}/generate` and `/api/v1/operations/{id}`: long work, looked up by id."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopai import errors
+from loopai.ingress import bodies, problems, services
+from streams import codec, ids, publisher, subjects
+from streams.messages import GenerateRequest, Operation
+
+WAIT_MAX_S = 300.0
+ENDED = ("succeeded", "failed")
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    engine: Literal["examples"] = "examples"
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
+    activate: bool = True
+
+
+_decoder = msgspec.json.Decoder(Generate)
+
+
+async def generate(request: Request) -> Response:
+    shared = services.of(request)
+    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
+    raw = await bodies.read(request, shared.settings.body_bytes_max)
+    body = bodies.decode(raw or b"{}", _decoder)
+    task = await shared.catalog.task(services.TENANT, request.path_params["task"])
+    now = datetime.now(UTC)
+    operation = Operation(
+        id=ids.new(),
+        tenant=task.tenant,
+        task=task.name,
+        task_id=task.id,
+        created_at=now,
+        updated_at=now,
+    )
+    await shared.operations.create(operation.id, operation)
+    await publisher.publish(
+        shared.connection,
+        subjects.generate(task.tenant, task.name),
+        codec.GENERATE.encode(
+            GenerateRequest(
+                operation_id=operation.id,
+                task_id=task.id,
+                engine=body.engine,
+                seed=body.seed,
+                activate=body.activate,
+                requested_at=now,
+                trace_id=problems.trace_id(request),
+            )
+        ),
+        message_id=operation.id,
+    )
+    return await _answer(request, operation, wait_s or 0.0, accepted=202)
+
+
+async def get(request: Request) -> Response:
+    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
+    name = request.path_params["operation"]
+    entry = await services.of(request).operations.get(name) if ids.is_id(name) else None
+    if entry is None or entry.value.tenant != services.TENANT:
+        raise errors.ApiError("OPERATION_NOT_FOUND", f"no operation {name[:64]!r}")
+    return await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+
+
+async def _answer(
+    request: Request, operation: Operation, wait_s: float, *, accepted: int
+) -> Response:
+    """The operation as it is after at most *wait_s*; 200 once it has ended."""
+    if wait_s and operation.status not in ENDED:
+        operation = await _watch(request, operation, wait_s)
+    status = 200 if operation.status in ENDED else accepted
+    return bodies.json(operation, status, {"Location": f"/api/v1/operations/{operation.id}"})
+
+
+async def _watch(request: Request, operation: Operation, wait_s: float) -> Operation:
+    try:
+        async with asyncio.timeout(wait_s):
+            watching = services.of(request).operations.watch(operation.id)
+            async with contextlib.aclosing(watching) as changes:
+                async for change in changes:
+                    if change is not None and change.value is not None:
+                        operation = change.value
+                        if operation.status in ENDED:
+                            break
+    except TimeoutError:
+        pass  # The caller asked for the state after so many seconds, whatever it is.
+    return operation
+
+
+routes = [
+    Route("/tasks/{task}/generate", generate, methods=["POST"]),
+    Route("/operations/{operation}", get, methods=["GET"]),
+]

@@ -1,0 +1,32 @@
+"""What the handlers of one ingress process share; made and closed by `app.lifespan`."""
+
+from typing import cast
+
+import msgspec
+from starlette.requests import Request
+
+from loopai.catalog.catalog import Catalog
+from loopai.catalog.mirror import Mirror
+from loopai.ingress.dispatch import Dispatcher
+from loopai.observe.metrics import IngressMetrics
+from loopai.settings import Settings
+from streams.connection import Connection
+from streams.messages import Operation, WorkerPresence
+from streams.store import Bucket
+
+TENANT = "default"
+"""Until requests are authenticated, all belong to one tenant."""
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    settings: Settings
+    connection: Connection
+    catalog: Catalog
+    dispatcher: Dispatcher
+    operations: Bucket[Operation]
+    workers: Mirror[WorkerPresence]
+    metrics: IngressMetrics
+
+
+def of(request: Request) -> Services:
+    return cast("Services", request.app.state.services)

@@ -1,0 +1,51 @@
+"""The figures of an ingress process, as Prometheus reads them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.publisher import GroupCommit
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class IngressMetrics:
+    """Labels hold routes, never ids or names of callers: their number is bounded."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "loopai_http_requests_total",
+            "HTTP requests answered.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "loopai_http_request_seconds",
+            "Time from a request's headers to its answer.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.executions = Counter(
+            "loopai_executions_total",
+            "Executions answered by this ingress.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "loopai_executions_waiting",
+            "Executions that a caller of this ingress waits for.",
+            registry=self.registry,
+        )
+        self._batches = Gauge(
+            "loopai_publish_batches",
+            "Messages published to EXECUTE; divide the items by it for the mean batch.",
+            registry=self.registry,
+        )
+        self._items = Gauge(
+            "loopai_publish_items", "Executions published to EXECUTE.", registry=self.registry
+        )
+
+    def batches_of(self, commit: GroupCommit) -> None:
+        """Read the counts of *commit* when scraped, so that publishing pays nothing for them."""
+        self._batches.set_function(lambda: commit.batches)
+        self._items.set_function(lambda: commit.items)

@@ -1,0 +1,68 @@
+"""How an execution reads to people and clients: the JSON of HTTP answers and of JSON replies."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from streams import messages
+
+NULL = msgspec.Raw(b"null")
+
+
+class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution. `id` and `execution_id` are the same; both names have readers."""
+
+    id: str
+    execution_id: str
+    task: str
+    task_id: str
+    program_id: str | None
+    version: int | None
+    status: str
+    output: msgspec.Raw
+    error_message: str | None
+    error: messages.ExecutionError | None
+    latency_ms: float
+    latency: messages.Latency
+    memory_usage_mb: float | None
+    stdout: str
+    sampled_for_validation: bool
+    attempt: int
+    trace_id: str
+    executed_at: datetime
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """Only in answers about past executions."""
+
+
+class QueuedView(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution that is accepted and not yet recorded."""
+
+    id: str
+    execution_id: str
+    task_id: str | None = None
+    status: Literal["queued"] = "queued"
+
+
+def execution(record: messages.ExecutionRecord) -> ExecutionView:
+    return ExecutionView(
+        id=record.id,
+        execution_id=record.id,
+        task=record.task,
+        task_id=record.task_id,
+        program_id=record.program_id,
+        version=record.version,
+        status=record.status,
+        output=NULL if record.output is None else msgspec.Raw(record.output),
+        error_message=record.error.message if record.error else None,
+        error=record.error,
+        latency_ms=record.latency_ms.total,
+        latency=record.latency_ms,
+        memory_usage_mb=record.memory_usage_mb,
+        stdout=record.stdout,
+        sampled_for_validation=record.sampled_for_validation,
+        attempt=record.attempt,
+        trace_id=record.trace_id,
+        executed_at=record.executed_at,
+        input=msgspec.UNSET if record.input is None else msgspec.Raw(record.input),
+    )

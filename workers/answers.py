@@ -1,0 +1,90 @@
+"""Audit before answer: records are stored, then whoever waits is told, then comes the ack."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from loopai import views
+from streams import codec, publisher, subjects
+from streams.connection import Connection
+from streams.consumer import Delivery
+from streams.messages import Event, ExecutionRecord, RecordBatch
+
+MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+"""Records of one message, unless a single one is larger."""
+RECORD_OVERHEAD_BYTES = 600
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+async def record(
+    connection: Connection, records: Sequence[ExecutionRecord], *, message_id: str
+) -> None:
+    """Store *records*, all of one task, and show them as events. publisher.NotPublished."""
+    tenant, task = records[0].tenant, records[0].task
+    for number, part in enumerate(_parts(records)):
+        await publisher.publish(
+            connection,
+            subjects.record(tenant, task),
+            codec.RECORDS.encode(RecordBatch(records=tuple(part))),
+            message_id=f"{message_id}:{number}" if number else message_id,
+        )
+        # Events are for watching, not for the audit: nobody waits for the broker to store them.
+        await connection.client.publish(
+            subjects.event("execution", tenant, task), codec.EVENT.encode(_event(part))
+        )
+
+
+async def reply(
+    connection: Connection, delivery: Delivery, records: Sequence[ExecutionRecord]
+) -> None:
+    """Send *records* where *delivery* asks for them, in the form that it came in; if it does."""
+    reply_to = delivery.headers.get(subjects.REPLY_TO)
+    if not reply_to:
+        return
+    if codec.is_json(delivery.headers):
+        for each in records:
+            await connection.client.publish(reply_to, _encode_json(views.execution(each)))
+        return
+    for part in _parts([msgspec.structs.replace(each, input=None) for each in records]):
+        await connection.client.publish(
+            reply_to, codec.RECORDS.encode(RecordBatch(records=tuple(part)))
+        )
+
+
+def _parts(records: Sequence[ExecutionRecord]) -> Iterator[list[ExecutionRecord]]:
+    part: list[ExecutionRecord] = []
+    size = 0
+    for each in records:
+        weight = len(each.input or b"") + len(each.output or b"") + len(each.stdout)
+        weight += RECORD_OVERHEAD_BYTES
+        if part and size + weight > MESSAGE_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += weight
+    yield part
+
+
+def _event(records: Sequence[ExecutionRecord]) -> Event:
+    """One event for all of *records*: what a monitor shows of them."""
+    statuses: dict[str, int] = {}
+    for each in records:
+        statuses[each.status] = statuses.get(each.status, 0) + 1
+    return Event(
+        kind="execution",
+        task=records[0].task,
+        tenant=records[0].tenant,
+        time=datetime.now(UTC),
+        data=_encode_json(
+            {
+                "count": len(records),
+                "statuses": statuses,
+                "version": records[-1].version,
+                "last_execution_id": records[-1].id,
+                "latency_ms": round(max(each.latency_ms.total for each in records), 3),
+                "worker": records[0].worker,
+            }
+        ),
+    )

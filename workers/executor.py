@@ -1,0 +1,222 @@
+"""The executor pool: runs programs in cells, records what happened, answers."""
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from loopai import errors
+from loopai.catalog import catalog, programs, schemas
+from loopai.sandbox import doctor, limits, pool, program
+from streams import intake, replay, subjects, topology
+from streams.connection import Connection
+from streams.consumer import Delivery
+from streams.messages import ExecuteItem, ExecutionRecord, ProgramArtifact, TaskHead
+from workers import answers, runtime, verdict
+
+NAME: Final = "executor"
+PROGRAMS_MAX: Final = 256
+"""Program texts kept in memory; a text is 1 MiB at most."""
+HANDLE_S_MAX: Final = 1_800.0
+"""256 items of 5 s each, and some."""
+
+
+@contextlib.asynccontextmanager
+async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
+    """The pool. StartupError when this machine cannot keep programs in."""
+    try:
+        await doctor.require()
+    except doctor.Unavailable as error:
+        raise errors.StartupError(f"the sandbox does not work here: {error}") from error
+    settings = host.settings
+    texts = programs.FilesystemStore(settings.artifacts_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        known = await stack.enter_async_context(catalog.Catalog(host.connection, texts).opened())
+        cells = pool.CellPool(
+            limits.Limits(memory_bytes_max=settings.cell_memory_bytes_max),
+            cells_max=settings.cells_max,
+        )
+        stack.push_async_callback(cells.close)
+        executor = Executor(
+            host.connection, known, cells, run_ms_max=settings.run_ms_max, worker=host.instance
+        )
+        yield runtime.Pool(
+            name=NAME,
+            sources=(
+                runtime.Source(topology.EXECUTOR_INTERACTIVE, settings.executor_slots),
+                runtime.Source(topology.EXECUTOR_BULK, settings.executor_slots),
+            ),
+            handle=executor.handle,
+            handle_s_max=HANDLE_S_MAX,
+            languages=("python",),
+        )
+
+
+class Executor:
+    """Handles deliveries of EXECUTE. Dependencies are closed by whoever made them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        known: catalog.Catalog,
+        cells: pool.CellPool,
+        *,
+        run_ms_max: int,
+        worker: str,
+    ) -> None:
+        self._connection = connection
+        self._catalog = known
+        self._cells = cells
+        self._run_ms_max = run_ms_max
+        self._worker = worker
+        self._programs: OrderedDict[tuple[str, str], program.Program] = OrderedDict()
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Run what *delivery* asks for, record it and answer.
+
+        A batch is run, recorded and answered as one. From its second delivery on, items that are
+        recorded already are left alone, and the others go one by one, in turns forwards and
+        backwards: an item that brings workers down cannot keep its neighbours from their answers.
+        """
+        try:
+            tenant, task = subjects.owner(delivery.subject)
+        except ValueError as error:
+            raise errors.Rejected(str(error)) from error
+        batch = intake.batch(
+            delivery.headers,
+            delivery.payload,
+            sequence=delivery.sequence,
+            published_at=delivery.published_at,
+        )
+        order = verdict.Order(tenant=tenant, task=task, batch=batch, attempt=delivery.attempt)
+        if delivery.attempt == 1:
+            first = batch.items[0].id
+            records = await self._run(order, batch.items)
+            await self._record(
+                delivery, records, first if len(batch.items) == 1 else f"batch:{first}"
+            )
+        else:
+            records = await self._run_again(delivery, order)
+        await answers.reply(self._connection, delivery, records)
+
+    async def _run_again(self, delivery: Delivery, order: verdict.Order) -> list[ExecutionRecord]:
+        items = order.batch.items
+        done = await replay.recorded(
+            self._connection,
+            tenant=order.tenant,
+            task=order.task,
+            wanted={item.id for item in items},
+        )
+        for item in items if delivery.attempt % 2 == 0 else reversed(items):
+            if item.id not in done:
+                records = await self._run(order, [item])
+                await self._record(delivery, records, item.id)
+                done[item.id] = records[0]
+        return [done[item.id] for item in items]
+
+    async def _record(
+        self, delivery: Delivery, records: list[ExecutionRecord], message_id: str
+    ) -> None:
+        # A worker that slept past its lease would record what another one has run again.
+        if not delivery.leased:
+            raise runtime.LeaseLost
+        await answers.record(self._connection, records, message_id=message_id)
+
+    async def _run(
+        self, order: verdict.Order, items: Sequence[ExecuteItem]
+    ) -> list[ExecutionRecord]:
+        """One record for each of *items*, in order."""
+        started_ms = time.time() * 1000
+        run = _Run(order, self._worker, started_ms)
+        try:
+            run.task = await self._catalog.task(order.tenant, order.task)
+        except errors.ApiError as error:
+            return [run.record(item, verdict.refused(error)) for item in items]
+        by_version: dict[int, list[ExecuteItem]] = {}
+        records: dict[str, ExecutionRecord] = {}
+        for item in items:
+            ended = verdict.admit(order, run.task, item, started_ms)
+            if ended is None:
+                try:
+                    version = item.version or await self._active_version(run.task.id)
+                except errors.ApiError as error:
+                    ended = verdict.refused(error)
+                else:
+                    by_version.setdefault(version, []).append(item)
+            if ended is not None:
+                records[item.id] = run.record(item, ended)
+        for version, group in by_version.items():
+            for record in await self._run_version(run, run.task, version, group):
+                records[record.id] = record
+        return [records[item.id] for item in items]
+
+    async def _active_version(self, task_id: str) -> int:
+        # Memory answers but for the moment after a first activation.
+        return self._catalog.active_version(task_id) or await self._catalog.require_active_version(
+            task_id
+        )
+
+    async def _run_version(
+        self, run: "_Run", task: TaskHead, version: int, items: Sequence[ExecuteItem]
+    ) -> list[ExecutionRecord]:
+        try:
+            artifact = await self._catalog.artifact(task.id, version)
+        except errors.ApiError as error:
+            return [run.record(item, verdict.refused(error)) for item in items]
+        outcomes = await self._cells.run(
+            await self._program(run.order.tenant, artifact),
+            [item.input for item in items],
+            [min(self._run_ms_max, max(1.0, item.deadline_ms - run.started_ms)) for item in items],
+        )
+        if any(each.kind == "lost" for each in outcomes) and (
+            run.order.attempt < topology.MAX_DELIVER
+        ):
+            raise errors.Transient("the cell broke under the batch", retry_after_s=0.1)
+        schema = schemas.compiled(bytes(task.output_schema))
+        return [
+            run.record(item, verdict.judge(ended, schema), artifact)
+            for item, ended in zip(items, outcomes, strict=True)
+        ]
+
+    async def _program(self, tenant: str, artifact: ProgramArtifact) -> program.Program:
+        key = (tenant, artifact.digest)
+        loaded = self._programs.get(key)
+        if loaded is None:
+            try:
+                code = await self._catalog.code(artifact)
+            except programs.StoreError as error:
+                raise errors.Transient(str(error)) from error
+            loaded = program.Program(
+                tenant=tenant, digest=artifact.digest, code=code, isolation=artifact.isolation
+            )
+            self._programs[key] = loaded
+            if len(self._programs) > PROGRAMS_MAX:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
+        return loaded
+
+
+class _Run:
+    """One pass over items of an order; `task` is set once it is known."""
+
+    def __init__(self, order: verdict.Order, worker: str, started_ms: float) -> None:
+        self.order = order
+        self.started_ms = started_ms
+        self.task: TaskHead | None = None
+        self._worker = worker
+
+    def record(
+        self, item: ExecuteItem, ended: verdict.Verdict, artifact: ProgramArtifact | None = None
+    ) -> ExecutionRecord:
+        return verdict.record(
+            self.order,
+            item,
+            ended,
+            task=self.task,
+            artifact=artifact,
+            worker=self._worker,
+            started_ms=self.started_ms,
+            now=datetime.now(UTC),
+        )

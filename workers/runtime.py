@@ -1,0 +1,228 @@
+"""What every pool shares: start, presence, drain, and the one map from errors to ack/nak/term."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from loopai import errors
+from loopai.observe import logs
+from loopai.settings import Settings
+from streams import (
+    codec,
+    connection,
+    consumer,
+    provision,
+    publisher,
+    replay,
+    store,
+    subjects,
+    topology,
+)
+from streams.messages import Language, WorkerPresence
+from workers import dead
+
+log = structlog.get_logger()
+
+DRAIN_S: Final = 8.0
+"""How long started work may take to end after SIGTERM; then it is given back."""
+NAK_S: Final = 1.0
+"""First delay after an unforeseen error; it grows with every attempt."""
+
+
+class LeaseLost(Exception):  # noqa: N818 (it says what is the matter)
+    """The broker has given the delivery to another worker: drop it, record nothing."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a pool's work comes from, and how many deliveries of it one worker handles at once."""
+
+    spec: topology.Consumer
+    slots: int
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """A runnable pool. `handle` returns when the delivery may be acknowledged."""
+
+    name: str
+    sources: tuple[Source, ...]
+    handle: Callable[[consumer.Delivery], Awaitable[None]]
+    handle_s_max: float
+    """Longest handling of one delivery; then it counts as failed."""
+    languages: tuple[Language, ...] = ()
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pool is given to open itself with."""
+
+    settings: Settings
+    connection: connection.Connection
+    instance: str
+
+
+Open = Callable[[Host], AbstractAsyncContextManager[Pool]]
+
+
+async def run(name: str, open_pool: Open, settings: Settings) -> int:
+    """Run one pool until SIGTERM or SIGINT, then drain. The process's exit code."""
+    instance = f"{name}-{secrets.token_hex(4)}"
+    logs.configure(settings.log_level, process=instance)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    connected = await connection.connect(settings.nats_url, name=instance)
+    try:
+        missing = await provision.missing(connected, topology.topology())
+        if missing:
+            raise errors.StartupError(
+                f"the broker lacks {', '.join(missing)}; run `python -m streams apply` first"
+            )
+        host = Host(settings=settings, connection=connected, instance=instance)
+        async with open_pool(host) as pool, _present(host, pool):
+            log.info("worker started")
+            await Worker(connected, pool).run(stop)
+        log.info("worker stopped")
+    finally:
+        await connected.close()
+    # A connection closed for good is not ours to mend: a supervisor starts a fresh process.
+    return 0 if stop.is_set() else 1
+
+
+class Worker:
+    """Takes deliveries of *pool* and settles each by what its handling came to."""
+
+    def __init__(self, connected: connection.Connection, pool: Pool) -> None:
+        self._connection = connected
+        self._pool = pool
+        self._active: dict[asyncio.Task[None], consumer.Delivery] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until *stop* is set or the connection is closed for good; then drain."""
+        leases = asyncio.create_task(self._keep_leases())
+        taking = [asyncio.create_task(self._take(source)) for source in self._pool.sources]
+        ends = [asyncio.create_task(event.wait()) for event in (stop, self._connection.closed)]
+        try:
+            await asyncio.wait([leases, *taking, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for task in (leases, *taking):
+                if task.done():
+                    task.result()
+        finally:
+            await _cancel(*taking, *ends)
+            await self._drain()
+            await _cancel(leases)
+
+    async def _take(self, source: Source) -> None:
+        async with consumer.Consumer(self._connection, source.spec, slots=source.slots) as taken:
+            async for delivery in taken:
+                task = asyncio.create_task(self._settle(delivery))
+                self._active[task] = delivery
+                task.add_done_callback(self._active.pop)
+                task.add_done_callback(lambda _: taken.release())
+
+    async def _drain(self) -> None:
+        if not self._active:
+            return
+        _, late = await asyncio.wait(self._active, timeout=DRAIN_S)
+        await _cancel(*late)
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(topology.PROGRESS_S)
+            for delivery in list(self._active.values()):
+                await delivery.progress()
+
+    async def _settle(self, delivery: consumer.Delivery) -> None:
+        """The one map from what a handler raises to what becomes of the message."""
+        try:
+            async with asyncio.timeout(self._pool.handle_s_max):
+                await self._pool.handle(delivery)
+        except asyncio.CancelledError:
+            # Only a drain cancels: the next worker should have it at once.
+            await asyncio.shield(delivery.nak(0))
+            raise
+        except LeaseLost:
+            log.warning("lease lost", stream=delivery.stream, sequence=delivery.sequence)
+        except codec.Undecodable as error:
+            await self._bury(delivery, "undecodable", str(error))
+        except errors.Rejected as error:
+            await self._bury(delivery, "rejected", str(error))
+        except _TRANSIENT as error:
+            retry_after_s = getattr(error, "retry_after_s", NAK_S)
+            await self._retry(delivery, str(error), retry_after_s)
+        except Exception as error:
+            log.exception("unexpected error", stream=delivery.stream, sequence=delivery.sequence)
+            await self._retry(delivery, f"{type(error).__name__}: {error}", NAK_S)
+        else:
+            await delivery.ack()
+
+    async def _retry(self, delivery: consumer.Delivery, reason: str, delay_s: float) -> None:
+        if delivery.attempt >= topology.MAX_DELIVER:
+            await self._bury(delivery, "max_deliveries", reason)
+            return
+        log.info("delivery given back", sequence=delivery.sequence, reason=reason)
+        await delivery.nak(delay_s * delivery.attempt)
+
+    async def _bury(self, delivery: consumer.Delivery, reason: dead.Reason, detail: str) -> None:
+        try:
+            await dead.bury(self._connection, delivery, reason, detail)
+        except _TRANSIENT as error:
+            # Not in DEAD, so it must stay in its stream: the recorder moves it when it exhausts.
+            log.warning("cannot bury", sequence=delivery.sequence, reason=str(error))
+            await delivery.nak(NAK_S)
+        else:
+            await delivery.term(f"{reason}: {detail}")
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:  # Any: whatever they return is dropped
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_TRANSIENT = (
+    errors.Transient,
+    publisher.NotPublished,
+    publisher.BacklogFull,
+    replay.ReplayFailed,
+    store.StoreUnavailable,
+)
+
+
+@contextlib.asynccontextmanager
+async def _present(host: Host, pool: Pool) -> AsyncIterator[None]:
+    """Show this worker in the `workers` bucket while inside."""
+    bucket = store.Bucket(host.connection, topology.WORKERS, codec.WORKER)
+    key = subjects.worker_key(pool.name, host.instance)
+    presence = WorkerPresence(
+        pool=pool.name,
+        instance=host.instance,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=sum(source.slots for source in pool.sources),
+        languages=pool.languages,
+        started_at=datetime.now(UTC),
+    )
+
+    async def refresh() -> None:
+        while True:
+            with contextlib.suppress(store.StoreUnavailable):  # the next refresh is near
+                await bucket.put(key, presence)
+            await asyncio.sleep(topology.PRESENCE_S)
+
+    refreshing = asyncio.create_task(refresh())
+    try:
+        yield
+    finally:
+        await _cancel(refreshing)
+        with contextlib.suppress(store.StoreUnavailable):  # its TTL removes it as well
+            await bucket.delete(key)
