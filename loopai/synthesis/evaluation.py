@@ -53,9 +53,7 @@ async def evaluate(candidate: candidates.Candidate, run: Run) -> Judgement:
     """Run the candidate on its held-out examples. A failed run counts as a wrong answer."""
     inputs = [bytes(example.input) for example in candidate.held_out]
     expected = [msgspec.json.decode(example.output) for example in candidate.held_out]
-    outcomes = await run(candidate.code, inputs, TIMEOUT_MS)
-    if len(outcomes) != len(inputs):
-        raise ValueError(f"{len(inputs)} inputs gave {len(outcomes)} outcomes")
+    outcomes = await _outcomes(candidate.code, inputs, run)
     answers = [_answer(outcome) for outcome in outcomes]
     hits = [
         not isinstance(answer, _Nothing) and comparison.matches(want, answer, candidate.tolerance)
@@ -75,6 +73,19 @@ async def evaluate(candidate: candidates.Candidate, run: Run) -> Judgement:
         failures=_failures(candidate.held_out, outcomes, hits),
         answered=sum(not isinstance(answer, _Nothing) for answer in answers),
     )
+
+
+async def _outcomes(code: str, inputs: Sequence[bytes], run: Run) -> Sequence[Outcome]:
+    """One outcome each. Lost ones, which say nothing about the program, are run once more."""
+    outcomes = list(await run(code, inputs, TIMEOUT_MS))
+    if len(outcomes) != len(inputs):
+        raise ValueError(f"{len(inputs)} inputs gave {len(outcomes)} outcomes")
+    lost = [index for index, outcome in enumerate(outcomes) if outcome.kind == "lost"]
+    if lost:
+        again = await run(code, [inputs[index] for index in lost], TIMEOUT_MS)
+        for index, outcome in zip(lost, again, strict=True):
+            outcomes[index] = outcome
+    return outcomes
 
 
 class _Nothing:

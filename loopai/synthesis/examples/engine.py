@@ -1,5 +1,6 @@
 """Fits models to labelled examples and writes the best one down as a program."""
 
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,6 +16,9 @@ NAME: Final = "examples"
 EXAMPLES_MIN: Final = 20
 """Different inputs: half to learn from and half to hold out is the least that says anything."""
 CLASS_INPUTS_MIN: Final = 2
+DEPTH_MAX: Final = 64
+"""The value domain of programs ends there, and so does what Python can parse without trouble."""
+CODE_BYTES_MAX: Final = 512 * 1024
 FITTED_MAX: Final = 20_000
 """More examples than this add time, not accuracy, to models of this size."""
 
@@ -32,8 +36,9 @@ def candidates(task: messages.TaskSpecification, seed: int) -> list[proposals.Ca
     _check_count(keys)
     wanted = goal.read(outputs, _schema(task.output_schema))
     _check_classes(keys, wanted)
-    held = split.hold_out(keys, wanted.strata, seed)
-    seen = sorted(set(range(len(keys))) - set(held))[:FITTED_MAX]
+    seen, held = split.hold_out(keys, wanted.strata, seed)
+    if len(seen) > FITTED_MAX:
+        seen = sorted(random.Random(seed).sample(seen, FITTED_MAX))  # noqa: S311 (no secret)
     code, description = _fitted(
         task,
         [given[i] for i in seen],
@@ -83,7 +88,15 @@ def _fitted(
     )
     told = f"{1 - loss:.3f} right" if wanted.kind == "classes" else f"mean error {loss:.4g}"
     description = f"{named}; {told} in cross-validation, best of {tried} models"
-    return program.write(heading, wanted, model), description
+    code = program.write(heading, wanted, model)
+    size = len(code.encode())
+    if size > CODE_BYTES_MAX:
+        raise engine.CannotGenerate(
+            "INVALID_REQUEST",
+            f"the program would have {size} bytes, and {CODE_BYTES_MAX} are the limit: "
+            "give the inputs fewer fields, or the outputs fewer different values",
+        )
+    return code, description
 
 
 def _over(view: str, columns: Sequence[inputs.Column]) -> str:
@@ -97,11 +110,31 @@ def _over(view: str, columns: Sequence[inputs.Column]) -> str:
 
 def _decode(json: msgspec.Raw, what: str, index: int) -> Any:  # Any: a JSON value
     try:
-        return msgspec.json.decode(json)
+        value = msgspec.json.decode(json)
     except (msgspec.DecodeError, RecursionError) as error:
         raise engine.CannotGenerate(
             "INVALID_REQUEST", f"the {what} of example {index} cannot be read: {error}"
         ) from error
+    if _is_deep(value):
+        raise engine.CannotGenerate(
+            "INVALID_REQUEST", f"the {what} of example {index} is nested more than {DEPTH_MAX} deep"
+        )
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def _schema(json: msgspec.Raw) -> dict[str, Any]:  # Any: JSON Schema

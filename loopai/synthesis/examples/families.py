@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn import ensemble, exceptions, linear_model, naive_bayes, svm, tree
 
+from loopai.synthesis import engine
 from loopai.synthesis.examples import features, goal, inputs, split
 
 FOLDS: Final = 5
@@ -20,6 +21,8 @@ REPEATS: Final = 3
 """With fewer examples than this one division into folds is too coarse, so several are averaged."""
 
 GAIN_ERRORS_MIN: Final = 0.5
+LEAF_NUMBERS_MAX: Final = 30_000
+"""About 200 KB of program."""
 
 View = Literal["words", "pieces", "table"]
 Form = Literal["linear", "tree", "trees"]
@@ -74,8 +77,9 @@ def families(views: Views, wanted: goal.Goal) -> list[Family]:
     """What may be tried, those with the smallest programs first."""
     tried = []
     if views.words is not None:
-        for view in ("words", "pieces"):
-            tried += _text(view, wanted, mixed=views.table is not None)
+        tried += _text("words", wanted, mixed=views.table is not None)
+    if views.pieces is not None:
+        tried += _text("pieces", wanted, mixed=views.table is not None)
     if views.table is not None:
         tried += _numbers() if wanted.kind == "number" else _classes(wanted)
     return tried
@@ -91,6 +95,10 @@ def choose(
     larger, must beat it by half a standard error of the difference, or chance would choose.
     """
     tried = families(views, wanted)
+    if not tried:
+        raise engine.CannotGenerate(
+            "INVALID_REQUEST", "the texts of the examples have no words or traits in common"
+        )
     chosen: Any = np.arange(len(keys))  # Any: ndarray of indices
     if len(keys) > FOLD_EXAMPLES_MAX:
         generator = np.random.default_rng(seed)
@@ -183,6 +191,10 @@ def _classes(wanted: goal.Goal) -> list[Family]:
     def family(name: str, form: Form, make: Callable[[int], Any]) -> Family:  # Any: as above
         return Family(name=name, view="table", form=form, make=make)
 
+    # Every leaf carries a number for each class: more classes, fewer trees and leaves.
+    classes = len(wanted.classes)
+    trees = max(10, min(40, 400 // classes))
+    leaves = max(8, min(64, LEAF_NUMBERS_MAX // (trees * classes)))
     tried = [
         family(f"logistic regression (C {c:g})", "linear", _logistic(c)) for c in (0.1, 1.0, 10.0)
     ]
@@ -200,7 +212,7 @@ def _classes(wanted: goal.Goal) -> list[Family]:
             "random forest",
             "trees",
             lambda seed: ensemble.RandomForestClassifier(
-                _forest_trees(len(wanted.classes)), max_leaf_nodes=64, random_state=seed
+                trees, max_leaf_nodes=leaves, random_state=seed
             ),
         )
     )
@@ -248,11 +260,6 @@ def _numbers() -> list[Family]:
             ),
         ),
     ]
-
-
-def _forest_trees(classes: int) -> int:
-    """Every leaf carries a number for each class: more classes, fewer trees."""
-    return max(10, min(40, 400 // classes))
 
 
 # scikit-learn's estimators are made by functions of the seed so that a family is a plain value.

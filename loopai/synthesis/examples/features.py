@@ -14,6 +14,7 @@ from loopai.synthesis.examples.parts import pieces, traits, words
 
 TERM_TEXTS_MIN: Final = 2
 """A term in a single text says nothing about others."""
+TERM_CHARACTERS_MAX: Final = 60
 TERMS_FITTED_MAX: Final = 30_000
 TRAIT_SCALE: Final = 0.1
 """Terms share a vector of length 1, so traits of full size would drown them."""
@@ -124,17 +125,23 @@ def _text(value: object) -> str:
 
 
 def terms(columns: Sequence[inputs.Column], texts: Texts) -> Terms | None:
-    """Terms and traits of the texts of *columns*; None where there is no text."""
+    """Terms and traits of the texts of *columns*; None where no text tells anything."""
     documents = joined(columns)
     if documents is None:
         return None
     found = [tagged(document, texts) for document in documents]
     counts = Counter(term for document in found for term in document)
-    common = [term for term, count in counts.items() if count >= TERM_TEXTS_MIN]
+    common = [
+        term
+        for term, count in counts.items()
+        if count >= TERM_TEXTS_MIN and len(term) <= TERM_CHARACTERS_MAX
+    ]
     common.sort(key=lambda term: (-counts[term], term))
     kept = tuple(common[:TERMS_FITTED_MAX])
     held = Counter(trait for document in documents for trait in traits.traits(document))
     telling = tuple(t for t, n in held.items() if TERM_TEXTS_MIN <= n < len(documents))
+    if not kept and not telling:
+        return None
     rarity = tuple(
         float(f"{1 + math.log((1 + len(documents)) / (1 + counts[term])):.4g}") for term in kept
     )

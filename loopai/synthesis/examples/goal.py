@@ -15,6 +15,8 @@ WHOLE_CLASSES_MAX: Final = 20
 """More different whole numbers than this are taken for a quantity rather than for classes."""
 TOLERANCE_SHARE: Final = 0.1
 BINS: Final = 5
+NUMBER_MAX: Final = 1e30
+"""Squares of larger numbers leave the range of floats."""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,10 @@ def _number(
     outputs: list[float], schema: dict[str, Any], originals: Sequence[object]
 ) -> Goal:  # Any: JSON Schema
     ordered = sorted(outputs)
+    if max(-ordered[0], ordered[-1]) > NUMBER_MAX:
+        raise engine.CannotGenerate(
+            "INVALID_REQUEST", f"numbers larger than {NUMBER_MAX:g} cannot be learned as outputs"
+        )
     cuts = statistics.quantiles(ordered, n=20, method="inclusive")
     spread = (cuts[-1] - cuts[0]) or (ordered[-1] - ordered[0])
     rank = {value: index for index, value in reversed(list(enumerate(ordered)))}

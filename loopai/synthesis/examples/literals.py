@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 SIGNIFICANT_DIGITS = 4
+COMMENT_CHARACTERS_MAX = 60
 
 
 def value(data: object) -> str:
@@ -41,8 +42,9 @@ def docstring(text: str) -> str:
 
 
 def comment(data: object) -> str:
-    """A value inside a comment: on one line, whatever it holds."""
-    return repr(data)
+    """A value inside a comment: on one line, whatever it holds, and not too long."""
+    text = repr(data)
+    return text if len(text) <= COMMENT_CHARACTERS_MAX else text[:COMMENT_CHARACTERS_MAX] + "…"
 
 
 def _escaped(character: str) -> str:

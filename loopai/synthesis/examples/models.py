@@ -9,10 +9,10 @@ from loopai.synthesis.examples import families, features, goal
 
 ENTRY_BYTES: Final = 14
 WEIGHT_BYTES: Final = 9
-TERMS_BYTES_MAX: Final = 200_000
+TERMS_BYTES_MAX: Final = 300_000
 TERMS_MAX: Final = 4_000
 """8,000 entries of a table take 50 ms to compile, and a cold start has 100 ms in all."""
-TERMS_MIN: Final = 300
+TERMS_MIN: Final = 100
 
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True):

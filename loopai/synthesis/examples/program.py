@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import math
 import textwrap
 from collections.abc import Sequence
 from importlib import resources
@@ -81,21 +82,18 @@ def _docstring(heading: Heading, wanted: goal.Goal) -> str:
 
 
 def _linear_parts(model: models.Linear) -> list[Part]:
-    parts = [Part(constants=f"BIAS = {_tuple_exact(model.bias)}")]
+    flat = _is_flat(model.terms, model.table)
+    parts = [Part(constants=f"BIAS = {_tuple_exact(model.bias)}"), _read_part(flat=flat)]
     offset, scale = 0, 1.0
     calls = []
     if model.terms is not None:
-        parts += _text_parts(model.terms, model)
+        parts += _text_parts(model.terms, model, flat=flat)
         offset = len(model.terms.terms) + len(model.terms.traits)
         scale = features.NUMBER_SCALE
         calls.append("text_scores(input)")
     if model.table is not None:
-        flat = _is_flat(model.table)
-        parts += [_read_part(flat=flat and _texts_flat(model.terms))]
-        parts.append(_table_part(model.table, model, offset, scale))
+        parts.append(_table_part(model.table, model, offset, scale, flat=flat))
         calls.append("table_scores(input)")
-    elif model.terms is not None:
-        parts.append(_read_part(flat=_texts_flat(model.terms)))
     total = ", ".join(calls)
     parts.append(
         Part(
@@ -108,7 +106,7 @@ def scores(input):
     return parts
 
 
-def _text_parts(terms: features.Terms, model: models.Linear) -> list[Part]:
+def _text_parts(terms: features.Terms, model: models.Linear, *, flat: bool) -> list[Part]:
     """Tables of terms, each with its rarity squared and its pulls; the strongest stand first."""
     tables: dict[str, list[tuple[float, str]]] = {"WORDS": [], "PIECES": []}
     for index, (term, rarity) in enumerate(zip(terms.terms, terms.rarity, strict=True)):
@@ -133,7 +131,7 @@ def _text_parts(terms: features.Terms, model: models.Linear) -> list[Part]:
     constants += "# trait of the whole text: its pull on each score\nTRAITS = {\n"
     constants += "".join(f"    {name!r}: {literals.numbers(pulls)},\n" for name, pulls in told)
     constants += "}\n"
-    constants += f"TEXTS = {_paths(terms.paths, flat=_texts_flat(terms))}\n"
+    constants += f"TEXTS = {_paths(terms.paths, flat=flat)}\n"
     functions = f"""
 def text_scores(input):
     values = [read(input, field) for field in TEXTS]
@@ -155,9 +153,10 @@ def _table(name: str, entries: list[tuple[float, str]]) -> str:
     return f"{name} = {{\n" + "".join(entry for _, entry in sorted(entries)) + "}\n"
 
 
-def _table_part(table: features.Table, model: models.Linear, offset: int, scale: float) -> Part:
+def _table_part(
+    table: features.Table, model: models.Linear, offset: int, scale: float, *, flat: bool
+) -> Part:
     """Numbers with what standardises them, and categories, each with their pulls."""
-    flat = _is_flat(table) and _texts_flat(model.terms)
     column = offset
 
     def pulls(place: int) -> list[float]:
@@ -208,7 +207,7 @@ def table_scores(input):
 
 def _tree_parts(model: models.Trees) -> list[Part]:
     table = model.table
-    flat = _is_flat(table)
+    flat = _is_flat(None, table)
     constants, reads = "", ["    row = []"]
     if table.numbers:
         constants += "# field: value where it is missing\nNUMBERS = {\n"
@@ -297,17 +296,13 @@ def _read_part(*, flat: bool) -> Part:
     return Part(functions=_READ_FLAT if flat else _READ_NESTED)
 
 
-def _is_flat(table: features.Table) -> bool:
-    paths = [number.path for number in table.numbers] + [c.path for c in table.categories]
-    return all(_is_key(path) for path in paths)
-
-
-def _texts_flat(terms: features.Terms | None) -> bool:
-    return terms is None or all(_is_key(path) for path in terms.paths)
-
-
-def _is_key(path: inputs.Path) -> bool:
-    return len(path) == 1 and isinstance(path[0], str)
+def _is_flat(terms: features.Terms | None, table: features.Table | None) -> bool:
+    """Whether every field is a key of the input itself."""
+    paths = list(terms.paths) if terms is not None else []
+    if table is not None:
+        paths += [number.path for number in table.numbers]
+        paths += [category.path for category in table.categories]
+    return all(len(path) == 1 and isinstance(path[0], str) for path in paths)
 
 
 def _path(path: inputs.Path, *, flat: bool) -> str:
@@ -340,13 +335,19 @@ def _number_part(wanted: goal.Goal) -> Part:
     """Answers stay near the outputs seen, and inside the schema's bounds, whatever comes in."""
     low, high = min(wanted.targets), max(wanted.targets)
     margin = (high - low) / 2
-    low, high = low - margin, high + margin
+    # What never was negative, such as a price or a count, stays so.
+    low = max(0.0, low - margin) if low >= 0 else low - margin
+    high += margin
     if wanted.lowest is not None:
         low = max(low, wanted.lowest)
     if wanted.highest is not None:
         high = min(high, wanted.highest)
-    digits = "" if wanted.whole else ", 6"
+    digits = "" if wanted.whole else ", DECIMALS"
     constants = f"LOWEST = {literals.exact(low)}\nHIGHEST = {literals.exact(high)}"
+    if not wanted.whole:
+        # A ten-thousandth of the tolerance: more digits would only look exact.
+        decimals = max(0, 4 - math.floor(math.log10(wanted.tolerance or 1.0)))
+        constants += f"\nDECIMALS = {decimals}"
     functions = f"""
 def run(input):
     return round(max(LOWEST, min(HIGHEST, scores(input)[0])){digits})

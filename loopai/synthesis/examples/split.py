@@ -11,29 +11,28 @@ HELD_OUT_MIN: Final = 10
 Label = TypeVar("Label", bound=Hashable)
 
 
-def hold_out(keys: Sequence[str], labels: Sequence[Hashable], seed: int) -> list[int]:
-    """Indices to hold out: a fifth, at least 10 where possible, the same share of every label.
+def hold_out(
+    keys: Sequence[str], labels: Sequence[Hashable], seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices to learn from and indices to hold out: a fifth of the inputs, of every label alike.
 
-    Examples with equal *keys* (the input) stay together. Every label keeps at least one group of
-    equal inputs to learn from, so a label with a single input is not held out at all.
+    Examples with equal *keys* (the input) are one input. Of a held-out one only the first example
+    counts: copies are no further evidence, and would make the confidence bound a lie. Every label
+    keeps at least one input to learn from.
     """
     groups = _groups_by_label(keys, labels, random.Random(seed))  # noqa: S311 (no secret)
-    target = max(round(len(keys) * HELD_OUT_SHARE), min(HELD_OUT_MIN, len(keys) // 2))
+    left = sum(map(len, groups.values()))
+    target = max(round(left * HELD_OUT_SHARE), min(HELD_OUT_MIN, left // 2))
+    seen: list[int] = []
     held: list[int] = []
     # Smallest labels first: they have the least room to make up for rounding.
-    labels_left = sorted(groups, key=lambda label: sum(map(len, groups[label])))
-    examples_left = len(keys)
-    for label in labels_left:
-        size = sum(map(len, groups[label]))
-        wanted = round((target - len(held)) * size / examples_left)
-        examples_left -= size
-        taken: list[int] = []
-        for group in groups[label][:-1]:
-            if len(taken) >= wanted:
-                break
-            taken.extend(group)
-        held.extend(taken)
-    return sorted(held)
+    for label in sorted(groups, key=lambda label: len(groups[label])):
+        members = groups[label]
+        wanted = min(round((target - len(held)) * len(members) / left), len(members) - 1)
+        left -= len(members)
+        held.extend(group[0] for group in members[:wanted])
+        seen.extend(index for group in members[wanted:] for index in group)
+    return sorted(seen), sorted(held)
 
 
 def folds(
