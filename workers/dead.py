@@ -6,10 +6,18 @@ from typing import Literal
 import msgspec
 import structlog
 
-from streams import codec, intake, publisher, replay, subjects
+from streams import codec, intake, publisher, replay, subjects, topology
+from streams import store as kv
 from streams.connection import Connection
 from streams.consumer import Delivery
-from streams.messages import DeadLetter, ExecutionError, ExecutionRecord, Latency, RecordBatch
+from streams.messages import (
+    DeadLetter,
+    ExecutionError,
+    ExecutionRecord,
+    Latency,
+    Problem,
+    RecordBatch,
+)
 
 log = structlog.get_logger()
 
@@ -79,17 +87,39 @@ async def store(
         reason=reason,
         detail=detail,
     )
+    if stream == topology.GENERATE.name:
+        await _fail_operation(connection, letter)
     reply_to = message.headers.get(subjects.REPLY_TO)
     if reply_to:
         answer = _answer(letter, tenant, task, as_json=codec.is_json(message.headers))
         await connection.client.publish(reply_to, answer)
 
 
+async def _fail_operation(connection: Connection, letter: DeadLetter) -> None:
+    """Whoever waits for a generation must learn that it will not come."""
+    try:
+        operation_id = codec.GENERATE.decode(letter.payload).operation_id
+    except codec.Undecodable:
+        return
+    operations = kv.Bucket(connection, topology.OPERATIONS, codec.OPERATION)
+    entry = await operations.get(operation_id)
+    if entry is not None:
+        failed = msgspec.structs.replace(
+            entry.value,
+            status="failed",
+            stage="",
+            message=letter.detail,
+            error=Problem(code="INTERNAL", message=letter.detail),
+            updated_at=letter.dead_at,
+        )
+        await operations.put(operation_id, failed)
+
+
 async def _unrecorded(
     connection: Connection, message: replay.Stored, stream: str, tenant: str, task: str
 ) -> tuple[str, ...]:
     """Ids of the executions that end here: those in *message* that no earlier delivery recorded."""
-    if stream != "EXECUTE":
+    if stream != topology.EXECUTE.name:
         return ()
     try:
         batch = intake.batch(

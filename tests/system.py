@@ -1,0 +1,126 @@
+"""The product around a test's broker: the real parts, wired as their processes wire them."""
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import httpx
+import msgspec
+import uvicorn
+
+from loopai.embedded.broker import Broker
+from loopai.ingress import app
+from loopai.settings import Settings
+from streams import connection
+from workers import executor, generator, recorder, runtime
+
+UPPER = "def run(input):\n    return input.upper()\n"
+TEXT = {"type": "string"}
+
+
+class System:
+    """Use `http` for requests and `bus` for the streams; `start_pool` and `stop_pool` as needed."""
+
+    def __init__(self, broker: Broker, bus: connection.Connection, settings: Settings) -> None:
+        self.broker = broker
+        self.bus = bus
+        self.settings = settings
+        self.http: httpx.AsyncClient
+        self.services: Any
+        self._pools: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+
+    @classmethod
+    async def started(
+        cls,
+        stack: contextlib.AsyncExitStack,
+        broker: Broker,
+        bus: connection.Connection,
+        data_dir: Path,
+        pools: tuple[ModuleType, ...] = (executor, generator, recorder),
+        **fields: Any,
+    ) -> Self:
+        settings = Settings(nats_url=broker.url, data_dir=str(data_dir), **fields)
+        system = cls(broker, bus, settings)
+        own = await connection.connect(broker.url, name="ingress")
+        stack.push_async_callback(own.close)
+        system.services = await stack.enter_async_context(app.shared(settings, own))
+        listener = socket.create_server(("127.0.0.1", 0))
+        stack.callback(listener.close)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app.build(system.services),
+                lifespan="off",
+                log_level="error",
+                timeout_graceful_shutdown=1,
+            )
+        )
+        # The signal handlers are pytest's.
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+
+        async def stop_serving() -> None:
+            server.should_exit = True
+            await serving
+
+        stack.push_async_callback(stop_serving)
+        host, port = listener.getsockname()
+        system.http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60)
+        )
+        stack.push_async_callback(system.stop_pools)
+        for pool in pools:
+            await system.start_pool(pool)
+        return system
+
+    async def start_pool(self, pool: ModuleType) -> None:
+        """Run *pool* in a task, on a connection of its own."""
+        stop, ready = asyncio.Event(), asyncio.Event()
+
+        async def run() -> None:
+            own = await connection.connect(self.broker.url, name=pool.NAME)
+            try:
+                host = runtime.Host(
+                    settings=self.settings, connection=own, instance=f"{pool.NAME}-test"
+                )
+                async with pool.opened(host) as opened:
+                    ready.set()
+                    await runtime.Worker(own, opened).run(stop)
+            finally:
+                await own.close()
+
+        task = asyncio.create_task(run())
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        self._pools[pool.NAME] = (stop, task)
+
+    async def stop_pool(self, pool: ModuleType) -> None:
+        stop, task = self._pools.pop(pool.NAME)
+        stop.set()
+        await task
+
+    async def stop_pools(self) -> None:
+        for stop, task in self._pools.values():
+            stop.set()
+            await task
+        self._pools.clear()
+
+    async def create(self, name: str = "upper", code: str = UPPER, **fields: Any) -> dict[str, Any]:
+        """A task with an active program."""
+        body = {"name": name, "input_schema": TEXT, "output_schema": TEXT, **fields}
+        task = (await self.http.post("/api/v1/tasks", json=body)).raise_for_status().json()
+        upload = {"language": "python", "code": code, "activate": True}
+        answer = await self.http.post(f"/api/v1/tasks/{name}/artifacts", json=upload)
+        answer.raise_for_status()
+        decoded: dict[str, Any] = msgspec.convert(task, dict[str, Any])
+        return decoded
+
+    async def execute(self, value: object, task: str = "upper", **fields: Any) -> httpx.Response:
+        return await self.http.post(
+            f"/api/v1/tasks/{task}/execute", json={"input": value, **fields}
+        )
