@@ -10,6 +10,7 @@ from loopai.cli import failure
 from loopai.errors import FieldError
 from streams import messages
 
+NULL: Final = msgspec.Raw(b"null")
 ANSWER_S_MAX: Final = 60.0
 """How long an answer may take beyond what the request itself asks to wait."""
 
@@ -30,11 +31,11 @@ class TaskList(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of execute. `output` is JSON; `null` where the program gave none."""
+    """The answer of execute. `output` is `null` where the program gave none."""
 
     id: str
     status: str
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw = NULL
     error_message: str | None = None
 
 
@@ -48,7 +49,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     execution_id: str | None
     """None: it was refused before it became an execution."""
     status: str
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw = NULL
     error_message: str | None = None
 
 

@@ -10,7 +10,7 @@ from loopai.cli import api
 from streams import messages
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 STEP_S: Final = 1.0
 """How long one look at a running operation waits: that often its stage is shown."""
@@ -46,24 +46,28 @@ def why_not_active(operation: messages.Operation, artifact: messages.ProgramArti
     return f"version {artifact.version} did not become active: {reason}"
 
 
-def table(artifact: messages.ProgramArtifact) -> "Table":
-    """How *artifact* did on the examples held back from its engine."""
-    from rich.table import Table  # noqa: PLC0415 (kept from `loopai --help`)
+def show(artifact: messages.ProgramArtifact, screen: "Console") -> None:
+    """Print how *artifact* did on the examples held back from its engine."""
+    from loopai.cli import output  # noqa: PLC0415 (kept from `loopai --help`)
 
-    from loopai.cli import output  # noqa: PLC0415
-
-    title = f"version {artifact.version} ({artifact.status}), {artifact.size_bytes:,} bytes"
-    if artifact.evaluation is None:
-        return Table(title=title)
-    found = artifact.evaluation
-    drawn = output.grid(("label", "precision#", "recall#", "held out#"), [], title)
-    for each in found.classes:
-        drawn.add_row(each.label, f"{each.precision:.3f}", f"{each.recall:.3f}", str(each.support))
-    right = "within tolerance" if found.tolerance is not None else "right"
-    drawn.caption = (
-        f"fitted to {found.examples_seen} examples; on {found.examples_held_out} held out "
-        f"{found.held_out_accuracy:.1%} {right}, with 95 % confidence at least "
-        f"{found.lower_bound:.1%}"
+    screen.print(
+        f"version {artifact.version} ({artifact.status}): {artifact.size_bytes:,} bytes of "
+        f"{artifact.language}",
+        soft_wrap=True,
     )
-    drawn.caption_justify = "left"
-    return drawn
+    found = artifact.evaluation
+    if found is None:
+        return
+    rows = [
+        (each.label, f"{each.precision:.3f}", f"{each.recall:.3f}", str(each.support))
+        for each in found.classes
+    ]
+    if rows:
+        screen.print(output.grid(("label", "precision#", "recall#", "held out#"), rows))
+    right = "right" if found.tolerance is None else f"within {found.tolerance:.4g}"
+    screen.print(
+        f"{found.examples_seen} examples seen, {found.examples_held_out} held out: of these "
+        f"{found.held_out_accuracy:.1%} {right}, at least {found.lower_bound:.1%} with 95 % "
+        "confidence",
+        soft_wrap=True,
+    )

@@ -41,11 +41,11 @@ class Bars:
             self._progress.update(self._bar, completed=done, total=total)
 
     def generated(self, artifact: messages.ProgramArtifact) -> None:
-        self._screen.print(generation.table(artifact))
+        generation.show(artifact, self._screen)
 
     def say(self, name: str, text: str) -> None:
         """A line of a child, or about one."""
-        self._screen.print(f"{name} | {text}")
+        self._screen.print(f"{name} | {text}", soft_wrap=True)
 
     def stop(self) -> None:
         self._end()

@@ -38,7 +38,7 @@ async def _run(url: str, task: str, argument: str, version: int | None, as_json:
     execution = api.decode(answer, api.Execution)
     if as_json:
         output.print_json(answer)
-    elif execution.status == "success" and execution.output is not None:
+    elif execution.status == "success":
         output.print_line(bytes(execution.output).decode())
     if execution.status != "success":
         raise failure.Failure(

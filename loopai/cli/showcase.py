@@ -35,7 +35,7 @@ def show(plan: Plan) -> None:
     rows = labelled.prepare(source, plan.choice)
     console = output.stderr()
     for note in rows.notes:
-        console.print(f"{source.name}: {note}")
+        console.print(f"{source.name}: {note}", soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="loopai-demo-") as folder:
         options = stack.Options(
             http="127.0.0.1:0",

@@ -182,7 +182,7 @@ async def _generate(
     if as_json:
         output.print_json(body)
     else:
-        output.stdout().print(generation.table(artifact))
+        generation.show(artifact, output.stdout())
     if request.activate and not operation.activated:
         raise failure.Failure(generation.why_not_active(operation, artifact))
 

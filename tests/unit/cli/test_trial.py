@@ -6,7 +6,7 @@ from loopai.cli.labelled import Row
 
 
 def result(output, status="success"):
-    raw = None if output is None else msgspec.Raw(msgspec.json.encode(output))
+    raw = msgspec.Raw(msgspec.json.encode(output))
     return api.BatchResult(id="0", execution_id="x", status=status, output=raw)
 
 
