@@ -140,6 +140,7 @@ def _explain(status: int, body: bytes) -> str:
         problem = Problem()
     if not problem.code:
         return f"the server answered {status}, and not as Loopai does"
-    lines = [f"{problem.code}: {problem.detail or problem.title}"]
-    lines += [f"  {each.path or '(the whole body)'}: {each.message}" for each in problem.errors]
-    return "\n".join(lines)
+    detail = problem.detail or problem.title
+    found = [f"{each.path or 'the body'}: {each.message}" for each in problem.errors]
+    # The first is often the detail itself.
+    return "\n  ".join([f"{problem.code}: {detail}", *(each for each in found if each != detail)])

@@ -9,7 +9,7 @@ import typer
 
 from loopai import views
 from loopai.cli import api, failure, moment, options, output
-from streams import messages
+from streams import messages, subjects
 
 app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
 
@@ -38,6 +38,8 @@ def tail(
         start = moment.parse(since, datetime.now(UTC))
     except ValueError as error:
         raise typer.BadParameter(f"{since!r}: {error}", param_hint="--since") from error
+    if task is not None and not subjects.is_name(task):
+        raise failure.Failure(f"{task!r} is no name of a task")
     asyncio.run(_tail(nats_url, task, start, follow=follow, limit=limit, as_json=as_json))
 
 
@@ -56,7 +58,8 @@ def get(
         output.print_json(body)
         return
     found = api.decode(body, dict[str, msgspec.Raw])
-    rows = [(name, bytes(value).decode()) for name, value in found.items() if value != b"null"]
+    texts = {name: bytes(value).decode() for name, value in found.items()}
+    rows = [(name, text) for name, text in texts.items() if text not in {"null", '""'}]
     output.stdout().print(output.grid(("", ""), rows))
 
 

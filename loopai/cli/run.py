@@ -53,8 +53,7 @@ async def _as_text(client: api.Api, task: str, body: bytes) -> bytes:
     schema = msgspec.json.decode(found.input_schema)
     if not isinstance(schema, dict) or schema.get("type") != "string":
         raise failure.Failure(
-            f"INPUT is not JSON; {task} takes {_form(schema)}, for example as "
-            '\'{"name": "value"}\', from @file or from - (stdin)'
+            f"INPUT is not JSON; {task} takes {_form(schema)}, as text, from @file or from - (stdin)"
         )
     try:
         return msgspec.json.encode(body.decode())
@@ -69,5 +68,5 @@ def _form(schema: object) -> str:
     if not isinstance(schema, dict):
         return "JSON"
     if isinstance(schema.get("properties"), dict):
-        return "an object with " + ", ".join(map(repr, schema["properties"]))
+        return "{" + ", ".join(f'"{name}": …' for name in schema["properties"]) + "}"
     return str(schema.get("type", "JSON"))
