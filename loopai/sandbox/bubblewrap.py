@@ -151,7 +151,15 @@ def _namespaces(*, as_root: bool) -> list[str]:
 
 def _files(interpreter: Interpreter, limits: limits_.Limits) -> list[str]:
     """Read-only but for /tmp. No /proc; no --dev, whose /dev/shm would escape the size limit."""
-    argv = ["--ro-bind", interpreter.executable, interpreter.executable]
+    # bubblewrap would give these parents the modes they have outside: in root's home, nobody's.
+    parents = (
+        pathlib.PurePath(interpreter.executable).parents,
+        pathlib.PurePath(interpreter.stdlib).parents,
+    )
+    argv = []
+    for folder in sorted({str(parent) for group in parents for parent in group} - {"/"}):
+        argv += ["--perms", "0755", "--dir", folder]
+    argv += ["--ro-bind", interpreter.executable, interpreter.executable]
     argv += ["--ro-bind", interpreter.stdlib, interpreter.stdlib]
     for name in _HIDDEN:
         path = f"{interpreter.stdlib}/{name}"

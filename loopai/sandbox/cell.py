@@ -93,7 +93,8 @@ class Cell:
     ) -> None:
         """Run the items *pending* until each has an outcome.
 
-        Every turn ends with all done, one item blamed, or one of `_LOST_MAX` losses: it ends.
+        Each turn ends with all of them done, the culprit of a timeout blamed, the batch cut into
+        single items, or one of `_LOST_MAX` losses of a single item: so it ends.
         """
         losses = 0
         while pending:
@@ -120,15 +121,21 @@ class Cell:
                 self._after([outcomes[index] for index in pending])
                 return
             self._retire()
-            blamed = run.culprit
-            if blamed is None and run.end == "tampered":
-                blamed = len(run.replies)
-            if blamed is not None and blamed < len(pending):
-                outcomes[pending[blamed]] = _blame(run, timeouts_ms[pending[blamed]])
+            rest = pending[len(run.replies) :]
+            if run.culprit is not None and (run.end == "timeout" or len(pending) == 1):
+                blamed = pending[run.culprit]
+                outcomes[blamed] = _blame(run, timeouts_ms[blamed])
+            elif len(pending) > 1:
+                # Who wrote garbage or closed the channel may have gone on to other items before
+                # we noticed: only alone is an item known to be the one.
+                for index in rest:
+                    await self._settle([index], inputs, timeouts_ms, outcomes)
+                return
             else:
                 losses += 1
                 if losses >= _LOST_MAX:
-                    _fill(outcomes, pending[len(run.replies) :], _lost(run.detail))
+                    tampered = run.end == "tampered"
+                    _fill(outcomes, rest, _blame(run, 0) if tampered else _lost(run.detail))
                     return
             pending = [index for index in pending if outcomes[index] is None]
 
@@ -136,7 +143,7 @@ class Cell:
         limits = self._limits
         kind = frames.KINDS[reply.status]
         output = None
-        error_type, message = reply.error_type[:100], reply.message[: limits.message_bytes_max]
+        error_type, message = reply.error_type[:100], _cut(reply.message, limits.message_bytes_max)
         if kind == "success":
             kind, error_type, message = _checked(reply.output, limits.output_bytes_max)
             output = reply.output if kind == "success" else None
@@ -148,7 +155,7 @@ class Cell:
             error_type=error_type,
             message=message,
             run_ms=reply.elapsed_us / 1000,
-            stdout=reply.stdout[: limits.stdout_bytes_max],
+            stdout=_cut(reply.stdout, limits.stdout_bytes_max),
         )
 
     async def _ready(self) -> executor_.Executor:
@@ -227,6 +234,12 @@ def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, s
     if reason is not None:
         return "invalid_result", "invalid_result", reason
     return "success", "", ""
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    if 4 * len(text) <= bytes_max:
+        return text
+    return text.encode()[:bytes_max].decode(errors="ignore")
 
 
 def _blame(run: executor_.Run, timeout_ms: float) -> outcome.Outcome:

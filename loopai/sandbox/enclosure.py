@@ -139,7 +139,7 @@ class Enclosure:
             self._process.wait()
             return
         gone: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(pidfd, lambda: gone.done() or gone.set_result(None))
+        self._loop.add_reader(pidfd, _settle, gone)
         try:
             async with asyncio.timeout(5):
                 await gone
@@ -211,3 +211,8 @@ def _kill(pidfd: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     os.close(pidfd)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

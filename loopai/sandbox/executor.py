@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -22,7 +22,6 @@ from loopai.sandbox import limits as limits_
 End = Literal["done", "timeout", "died", "tampered"]
 
 _nonces = random.SystemRandom()
-_IDLE: Final = -1
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -31,7 +30,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replies: list[frames.Reply]
     end: End
     culprit: int | None = None
-    """Index of the item that was running, by the progress page; None where none was."""
+    """Index of the item that was running; None where this batch had not begun. Exact for a timeout;
+    otherwise the executor may have gone on for a while, so exact only in a batch of one."""
     elapsed_ms: float = 0.0
     """How long the culprit had been running."""
     detail: str = ""
@@ -62,12 +62,14 @@ class Executor:
         self._partial = bytearray()
         self._future: asyncio.Future[End] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._nonce = 0
+        self._nonce = self._former = 0
+        self._stale = False
         self._seconds: Sequence[float] = ()
         self._sums: Sequence[float] = ()
         self._begun = 0.0
         self._replies: list[frames.Reply] = []
         self._detail = ""
+        self._overdue: tuple[int, float] | None = None
         self._loop.add_reader(channel.fileno(), self._receive)
 
     @classmethod
@@ -108,19 +110,22 @@ class Executor:
     async def run(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> Run:
         """Run the program on *inputs*, each for at most its *seconds*."""
         self.runs += len(inputs)
-        self._nonce = nonce = _nonces.getrandbits(64)
-        end = await self._exchange(frames.encode_run(nonce, inputs, seconds), seconds)
+        self._former, self._nonce = self._nonce, _nonces.getrandbits(64)
+        frame = frames.encode_run(self._nonce, inputs, seconds)
+        end = await self._exchange(frame, seconds)
         if end == "done":
             return Run(replies=self._replies, end=end)
-        index, started = self._progress()
-        running = len(self._replies) <= index < len(inputs)
+        now = time.monotonic()
+        running = self._overdue if end == "timeout" else self._running(now)
+        if self._stale:
+            running = None
         if end == "died":
             self._detail = await self._epitaph()
         return Run(
             replies=self._replies,
             end=end,
-            culprit=index if running else None,
-            elapsed_ms=(time.monotonic() - started) * 1000 if running else 0.0,
+            culprit=None if running is None else running[0],
+            elapsed_ms=0.0 if running is None else (now - running[1]) * 1000,
             detail=self._detail,
         )
 
@@ -140,7 +145,8 @@ class Executor:
     async def _load(self, code: str) -> None:
         self._nonce = nonce = _nonces.getrandbits(64)
         seconds = (self._limits.load_ms_max / 1000,)
-        end = await self._exchange(frames.encode_load(nonce, code.encode(), seconds[0]), seconds)
+        text = _encoded(code, self._limits.code_bytes_max)
+        end = await self._exchange(frames.encode_load(nonce, text, seconds[0]), seconds)
         if end == "died":
             raise program.LoadError(f"the program ended its process: {await self._epitaph()}")
         if end == "timeout":
@@ -160,7 +166,6 @@ class Executor:
         self._sums = list(itertools.accumulate(seconds))
         self._replies = []
         self._future = future = self._loop.create_future()
-        frames.PAGE.pack_into(self._page, 0, _IDLE, 0.0)
         self._begun = time.monotonic()
         self._timer = self._loop.call_later(seconds[0] + self._grace_s, self._watch)
         try:
@@ -223,6 +228,9 @@ class Executor:
         while len(data) - used >= frames.HEADER.size:
             size, nonce = frames.HEADER.unpack_from(data, used)
             if nonce != self._nonce:
+                # Of the batch before: its item had forged its answer and went on. Not this one's
+                # doing, whatever the progress page says by now.
+                self._stale = nonce == self._former
                 raise frames.TamperError("a frame with the wrong nonce")
             if size > self._limits.reply_bytes_max:
                 raise frames.TamperError("a frame beyond reply_bytes_max")
@@ -247,27 +255,30 @@ class Executor:
         if future is None or future.done():
             return
         now = time.monotonic()
-        left = self._deadline(now) - now
+        running = self._running(now)
+        left = self._deadline(running) - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._watch)
             return
+        # Remembered before the kill: the executor may just be going on to the next item.
+        self._overdue = running
         self._kill()
         self._finish("timeout")
 
-    def _deadline(self, now: float) -> float:
+    def _deadline(self, running: tuple[int, float] | None) -> float:
         """When the running item must have ended, however the executor moves the progress page."""
-        index, started = self._progress()
-        if not len(self._replies) <= index < len(self._seconds):
-            index, started = len(self._replies), now
-            if index >= len(self._seconds):
-                return now
+        index = len(self._replies) if running is None else running[0]
         bound = self._begun + self._sums[index] + self._grace_s * (index + 1)
-        return min(started + self._seconds[index] + self._grace_s, bound)
+        if running is None:
+            return bound
+        return min(running[1] + self._seconds[index] + self._grace_s, bound)
 
-    def _progress(self) -> tuple[int, float]:
-        index, started = frames.PAGE.unpack_from(self._page)
-        # Written by the executor, so it may be anything, NaN as well.
-        return index, started if self._begun <= started <= time.monotonic() else self._begun
+    def _running(self, now: float) -> tuple[int, float] | None:
+        """Index and start of the running item; the executor writes both, so they may be anything."""
+        nonce, index, started = frames.PAGE.unpack_from(self._page)
+        if nonce != self._nonce or not len(self._replies) <= index < len(self._seconds):
+            return None
+        return index, started if self._begun <= started <= now else self._begun
 
     def _finish(self, end: End) -> None:
         if end != "done":
@@ -292,6 +303,16 @@ class Executor:
             return f"it was killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"it was killed by signal {-code}"
+
+
+def _encoded(code: str, bytes_max: int) -> bytes:
+    try:
+        text = code.encode()
+    except UnicodeEncodeError as error:
+        raise program.LoadError("the program is not UTF-8 text") from error
+    if len(text) > bytes_max:
+        raise program.LoadError(f"the program exceeds {bytes_max} bytes")
+    return text
 
 
 def _described(reply: frames.Reply) -> str:

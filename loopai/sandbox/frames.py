@@ -10,8 +10,8 @@ from loopai.sandbox import outcome
 
 HEADER: Final = struct.Struct("<IQ")
 """Bytes of payload, nonce of the batch. The same as in `inside/wire.py`, as is all of this."""
-PAGE: Final = struct.Struct("<qd")
-"""The progress page: index of the running item or -1, and its start by the monotonic clock."""
+PAGE: Final = struct.Struct("<Qqd")
+"""The progress page: nonce of the batch, index of its running item, start by the monotonic clock."""
 
 LOAD: Final = 0
 RUN: Final = 1

@@ -51,7 +51,6 @@ class CellPool:
 
     async def load(self, program: program.Program) -> None:
         """Load *program* into a cell; raises LoadError with line and reason if it does not load."""
-        self._check(program)
         async with self._borrow(program) as borrowed:
             await borrowed.load()
 
@@ -71,11 +70,6 @@ class CellPool:
         if self._interpreter is not None:
             self._interpreter.cancel()
             await asyncio.wait({self._interpreter})
-
-    def _check(self, program_: program.Program) -> None:
-        size = len(program_.code.encode("utf-8", "surrogatepass"))
-        if size > self._limits.code_bytes_max:
-            raise program.LoadError(f"the program exceeds {self._limits.code_bytes_max} bytes")
 
     @contextlib.asynccontextmanager
     async def _borrow(self, program: program.Program) -> AsyncIterator[cell.Cell]:

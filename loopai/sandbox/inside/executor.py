@@ -66,7 +66,7 @@ def harden(
 
 
 class Capture(io.TextIOBase):
-    """stdout and stderr of the running call, cut at `size_max` characters."""
+    """stdout and stderr of the running call, cut at *size_max* bytes of UTF-8."""
 
     def __init__(self, size_max: int) -> None:
         self.parts: list[str] = []
@@ -77,9 +77,9 @@ class Capture(io.TextIOBase):
 
     def write(self, text: str) -> int:
         if self._left > 0:
-            part = text[: self._left]
-            self._left -= len(part)
-            self.parts.append(part)
+            data = text[: self._left].encode("utf-8", "replace")[: self._left]
+            self._left -= len(data)
+            self.parts.append(data.decode("utf-8", "ignore"))
         return len(text)
 
     def take(self) -> str:
@@ -148,7 +148,7 @@ class Executor:
         while True:
             nonce, request = self._receive()
             if request[0] == wire.LOAD:
-                self._send(nonce, [self._load(bytes(request[1]), float(request[2]))])
+                self._send(nonce, [self._load(nonce, bytes(request[1]), float(request[2]))])
             else:
                 self._batch(nonce, request[1], request[2])
 
@@ -162,7 +162,7 @@ class Executor:
             if results and (size > self._flush_bytes or started - flushed > self._flush_s):
                 self._send(nonce, results)
                 results, size, flushed = [], 0, started
-            pack(page, 0, index, started)
+            pack(page, 0, nonce, index, started)
             try:
                 reply = self._call(data, seconds[index], started)
             except Deadline:  # it struck while another failure was being described
@@ -170,7 +170,6 @@ class Executor:
             results.append(reply)
             size += len(reply)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        pack(page, 0, -1, 0.0)
         self._send(nonce, results)
 
     def _call(self, data: bytes, seconds: float, started: float) -> bytes:
@@ -189,10 +188,10 @@ class Executor:
             return b"\x96\x00" + reply + b"\xa0\xa0" + wire.text(self._capture.take())
         return b"\x93\x00" + reply
 
-    def _load(self, code: bytes, seconds: float) -> bytes:
+    def _load(self, nonce: int, code: bytes, seconds: float) -> bytes:
         started = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        wire.PAGE.pack_into(self._page, 0, 0, started)
+        wire.PAGE.pack_into(self._page, 0, nonce, 0, started)
         try:
             self._armed = True
             self._run = self._entry(str(code, "utf-8"))
@@ -204,7 +203,6 @@ class Executor:
             reply = b"\x96\x00" + wire.integer(0) + b"\xc4\x00\xa0\xa0" + stdout
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            wire.PAGE.pack_into(self._page, 0, -1, 0.0)
         return reply
 
     def _entry(self, code: str) -> Callable[[object], object]:

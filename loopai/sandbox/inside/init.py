@@ -135,6 +135,7 @@ def main() -> None:
     control_fd, config = int(sys.argv[1]), json.loads(sys.argv[2])
     os.environ.clear()
     sys.argv = [""]
+    sys.path.remove("/cell")
     # The lowest fds become /dev/null, and the control socket must not be the data socket's number.
     control = socket.socket(fileno=os.dup(control_fd))
     os.close(control_fd)

@@ -2,7 +2,7 @@
 
 import json.encoder
 import math
-import types
+from collections.abc import Iterator
 
 DEPTH_MAX = 64
 INTEGER_MAX = 2**53
@@ -33,7 +33,10 @@ def encode(value: object, bytes_max: int) -> bytes:
     """Return *value* as JSON on one line, in UTF-8."""
     kind = type(value)
     if kind is str:
-        text = _quote(value)
+        # Before quoting, which may take six times the memory.
+        if len(value) > bytes_max:  # type: ignore[arg-type]  # kind says so
+            raise TooLargeError("value too large")
+        text = _quote(value)  # type: ignore[arg-type]  # kind says so
     elif value is True:
         text = "true"
     elif value is False:
@@ -87,7 +90,7 @@ class _Copy:
         if issubclass(kind, dict):
             return self._members(value, path, depth)  # type: ignore[arg-type]  # kind says so
         if issubclass(kind, list):
-            children = list.__iter__(value)  # type: ignore[arg-type]  # kind says so
+            children: Iterator[object] = list.__iter__(value)  # type: ignore[arg-type]  # kind says so
         elif issubclass(kind, tuple):
             children = tuple.__iter__(value)  # type: ignore[arg-type]  # kind says so
         else:
@@ -115,7 +118,7 @@ class _Copy:
 def line_of(error: BaseException) -> int | None:
     """Return the innermost line of the program in the traceback of *error*."""
     line = None
-    trace: types.TracebackType | None = BaseException.__traceback__.__get__(error)  # type: ignore[attr-defined]  # a getset descriptor
+    trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == PROGRAM_FILE:
             line = trace.tb_lineno
