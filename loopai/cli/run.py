@@ -53,7 +53,7 @@ async def _as_text(client: api.Api, task: str, body: bytes) -> bytes:
     schema = msgspec.json.decode(found.input_schema)
     if not isinstance(schema, dict) or schema.get("type") != "string":
         raise failure.Failure(
-            f"INPUT is not JSON; {task} takes {_form(schema)}, as text, from @file or from - (stdin)"
+            f"INPUT is not JSON; {task} takes {_form(schema)}, as text, from @file or from -, stdin"
         )
     try:
         return msgspec.json.encode(body.decode())

@@ -1,0 +1,110 @@
+"""The other commands against a running Loopai, in the order in which people use them."""
+
+import signal
+
+import msgspec
+import pytest
+
+SCHEMA = '{"type": "object", "properties": {"hours": {"type": "integer"}}}'
+GRADES = '{"type": "string", "enum": ["pass", "fail"]}'
+
+
+@pytest.fixture
+async def call(loopai):
+    """Calls `loopai …` against a dev of its own; gives exit code, stdout and lines of stderr."""
+    dev = await loopai("dev", "--json", "--http", "127.0.0.1:0", "--nats-port", "0")
+    where = msgspec.json.decode(await dev.out('"ready"'))
+    urls = {"LOOPAI_URL": where["url"], "LOOPAI_NATS_URL": where["nats_url"]}
+
+    async def run(*arguments, stdin=b""):
+        command = await loopai(*arguments, **urls)
+        return await command.ended(stdin), command.stdout, command.lines
+
+    yield run
+    dev.signal(signal.SIGTERM)
+    assert await dev.ended() == 0
+
+
+@pytest.fixture
+def examples(tmp_path):
+    lines = ["hours,grade", *(f"{at},{'pass' if at >= 50 else 'fail'}" for at in range(100))]
+    (tmp_path / "examples.csv").write_text("\n".join(lines))
+    return "examples.csv"
+
+
+async def test_from_a_task_to_its_audit_log(call, examples):
+    """Create, list, show, generate, run, tail, get: each sees what the one before has done."""
+    code, out, err = await call(
+        "task", "create", "grade", "--input-schema", SCHEMA, "--output-schema", GRADES,
+        "--examples", examples,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "grade created, with 100 examples" in out
+
+    _, out, _ = await call("task", "list")
+    assert "grade" in out
+    _, out, _ = await call("task", "show", "grade", "--json")
+    assert len(msgspec.json.decode(out)["examples"]) == 100
+
+    code, out, err = await call("run", "grade", '{"hours": 1}')
+    assert (code, out) == (1, "")
+    assert err[0].startswith("error: NO_ACTIVE_VERSION: ")
+
+    code, out, err = await call("task", "generate", "grade", "--json")
+    assert code == 0, err
+    assert msgspec.json.decode(out)["version"] == 1
+
+    assert (await call("run", "grade", '{"hours": 90}'))[:2] == (0, '"pass"\n')
+    code, out, _ = await call("run", "grade", "-", "--json", stdin=b'{"hours": 10}')
+    assert code == 0
+    execution = msgspec.json.decode(out)
+    assert execution["output"] == "fail"
+
+    code, out, err = await call("audit", "tail", "grade", "--json")
+    assert code == 0, err
+    records = [msgspec.json.decode(line) for line in out.splitlines()]
+    assert [record["output"] for record in records] == ["pass", "fail"]
+    assert records[1]["id"] == execution["id"]
+    _, out, _ = await call("audit", "tail", "--limit", "1")
+    assert len(out.splitlines()) == 1
+    _, out, _ = await call("audit", "get", execution["id"], "--json")
+    assert msgspec.json.decode(out)["input"] == {"hours": 10}
+
+
+async def test_problems_are_readable(call, examples):
+    """Each problem of the API is a code, a sentence and the path, with exit code 1."""
+    schemas = ("--input-schema", SCHEMA, "--output-schema", GRADES)
+    assert (await call("task", "create", "grade", *schemas, "--examples", examples))[0] == 0
+    for arguments, message in (
+        (("task", "create", "grade", *schemas), "TASK_ALREADY_EXISTS: "),
+        (("task", "create", "a b", *schemas), "INVALID_REQUEST: /name: "),
+        (("task", "show", ".."), "TASK_NOT_FOUND: no task '..'"),
+        (("run", "nobody", "1"), "TASK_NOT_FOUND: "),
+        (("run", "grade", "many"), 'INPUT is not JSON; grade takes {"hours": …}'),
+        (("run", "grade", "@none.json"), "none.json: No such file or directory"),
+        (("audit", "get", "x"), "EXECUTION_NOT_FOUND: "),
+        (("audit", "tail", "a b"), "'a b' is no name of a task"),
+    ):
+        code, out, err = await call(*arguments)
+        assert (code, out) == (1, ""), arguments
+        assert err[0].startswith(f"error: {message}")
+
+
+async def test_a_bare_word_is_text_where_the_task_takes_text(call, tmp_path):
+    """What is not JSON becomes a JSON string if, and only if, the schema asks for one."""
+    texts = [("spam", f"win prize {at}") for at in range(60)]
+    texts += [("ham", f"see you later {at}") for at in range(60)]
+    (tmp_path / "task.json").write_bytes(
+        msgspec.json.encode(
+            {
+                "name": "text",
+                "input_schema": {"type": "string"},
+                "output_schema": {"type": "string", "enum": ["ham", "spam"]},
+                "examples": [{"input": text, "output": label} for label, text in texts],
+            }
+        )
+    )
+    assert (await call("task", "create", "--from", "task.json"))[0] == 0
+    code, _, err = await call("task", "generate", "text")
+    assert code == 0, err
+    assert (await call("run", "text", "win a prize"))[:2] == (0, '"spam"\n')
