@@ -18,10 +18,11 @@ class Bars:
             progress.SpinnerColumn(finished_text="•"),
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=30),
-            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[count]}", markup=False, justify="right"),
             progress.TimeElapsedColumn(),
             console=screen,
             disable=not screen.is_terminal,
+            refresh_per_second=5,
         )
         self._bar: progress.TaskID | None = None
         self._text = ""
@@ -32,13 +33,15 @@ class Bars:
         self._end()
         self._text = text
         if self._screen.is_terminal:
-            self._bar = self._progress.add_task(text, total=1)
+            self._bar = self._progress.add_task(text, total=None, count="")
         else:
             self._screen.print(text)
 
     def advance(self, done: int, total: int) -> None:
         if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
+            self._progress.update(
+                self._bar, completed=done, total=total, count=f"{done:,}/{total:,}"
+            )
 
     def generated(self, artifact: messages.ProgramArtifact) -> None:
         generation.show(artifact, self._screen)
@@ -53,8 +56,8 @@ class Bars:
 
     def _end(self) -> None:
         if self._bar is not None:
-            total = self._progress.tasks[self._bar].total
-            self._progress.update(self._bar, completed=total)
+            total = self._progress.tasks[self._bar].total or 1
+            self._progress.update(self._bar, completed=total, total=total)
             self._progress.stop_task(self._bar)
         self._bar = None
 
