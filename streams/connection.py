@@ -42,7 +42,8 @@ class Connection:
             # A broker that is away cannot be flushed to; there is nothing else left to do.
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await self.client.flush(timeout=2)
-            await self.client.close()
+            with contextlib.suppress(OSError):
+                await self.client.close()
 
 
 async def connect(url: str, *, name: str) -> Connection:

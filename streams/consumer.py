@@ -1,5 +1,6 @@
 """Deliveries of a durable consumer: `async for` them, then ack, nak or term each."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -9,6 +10,8 @@ from nats.aio.msg import Msg
 
 from streams import pull, topology
 from streams.connection import Connection
+
+log = logging.getLogger(__name__)
 
 
 class Delivery:
@@ -81,5 +84,10 @@ class Consumer:
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         while True:
-            message = await self._pull.next()
+            try:
+                message = await self._pull.next()
+            except pull.ConsumerGone:
+                # A durable comes back: with the broker, or when the topology is applied again.
+                log.warning("%s: no such consumer; still asking", self._spec.durable)
+                continue
             yield Delivery(message, self._connection, self._spec.ack_wait_s)

@@ -25,11 +25,12 @@ HEARTBEAT_S: Final = 2.0
 """How often the broker says that it still has it."""
 SILENCE_S: Final = 2 * HEARTBEAT_S
 """Silence after which the request is taken for lost."""
-NO_RESPONDERS_WAIT_S: Final = 0.5
+GONE_WAIT_S: Final = 0.5
+"""How long to wait before asking for a consumer that was not there."""
 
 
 class ConsumerGone(Exception):  # noqa: N818 (it says what is the matter)
-    """The broker no longer has this consumer or its stream."""
+    """The broker does not have this consumer, or JetStream is away; `next` may be called again."""
 
 
 class Pull:
@@ -60,7 +61,7 @@ class Pull:
         self._task = asyncio.create_task(self._keep_asking(), name=f"pull {self._consumer}")
 
     async def next(self) -> Msg:
-        """The next message. ConsumerGone when the broker says that there will be none."""
+        """The next message. ConsumerGone each time that the broker says it has no such consumer."""
         message = await self._queue.get()
         if isinstance(message, ConsumerGone):
             raise message
@@ -149,14 +150,11 @@ class Pull:
 
     def _ended(self, status: str, headers: dict[str, str]) -> None:
         """A pull request is over: 408 expired, 409 for a reason, 503 nobody there to serve it."""
-        description = str(headers.get("Description", "")).lower()
-        if status == "409" and ("consumer deleted" in description or "not found" in description):
-            self._queue.put_nowait(ConsumerGone(self._consumer))
-            return
-        if status == "503":
-            loop = asyncio.get_running_loop()
+        deleted = status == "409" and "consumer deleted" in headers.get("Description", "").lower()
+        if deleted or status == "503":
             self._outstanding = 0
-            loop.call_later(NO_RESPONDERS_WAIT_S, self._wake.set)
+            self._queue.put_nowait(ConsumerGone(self._consumer))
+            asyncio.get_running_loop().call_later(GONE_WAIT_S, self._wake.set)
             return
         unserved = int(headers.get("Nats-Pending-Messages", self._outstanding))
         self._outstanding = max(0, self._outstanding - unserved)

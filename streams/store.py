@@ -1,5 +1,6 @@
 """Typed KV: compare-and-set for what has one truth, and watch for who must hear of a change."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
@@ -162,6 +163,7 @@ class Bucket(Generic[M]):
             except (nats.errors.Error, TimeoutError) as error:
                 if self._connection.client.is_closed or not seen:
                     raise StoreUnavailable(f"{self._spec.name}: {error or type(error)}") from error
+                await asyncio.sleep(pull.GONE_WAIT_S)
             else:
                 return info.num_pending or 0
 

@@ -28,7 +28,9 @@ async def bus(broker: Broker) -> AsyncIterator[connection.Connection]:
 
 
 @pytest.fixture
-async def system(broker: Broker, bus: connection.Connection, tmp_path: Path) -> AsyncIterator[System]:
+async def system(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> AsyncIterator[System]:
     """Ingress over HTTP, an executor, a generator and a recorder, in this process."""
     async with contextlib.AsyncExitStack() as stack:
         yield await System.started(stack, broker, bus, tmp_path / "data")

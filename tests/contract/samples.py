@@ -1,0 +1,218 @@
+"""One sample of every message, with every field set: what the golden files hold."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streams import codec, messages
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+ID = "019b7e4f-6c2e-7abc-8def-0123456789ab"
+TASK_ID = "019b7e4f-0000-7000-8000-000000000001"
+RAW = msgspec.Raw(b'{"type":"string"}')
+
+ITEM = messages.ExecuteItem(
+    id=ID,
+    input=b'{"text":"caf\xc3\xa9"}',
+    version=3,
+    deadline_ms=1_767_323_075_678,
+    force_validation=True,
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+)
+RECORD = messages.ExecutionRecord(
+    id=ID,
+    tenant="default",
+    task="spam.filter",
+    task_id=TASK_ID,
+    program_id=ID,
+    version=3,
+    input=b'{"text":"caf\xc3\xa9"}',
+    output=b'"ham"',
+    status="error",
+    error=messages.ExecutionError(type="ValueError", message="line 2: no"),
+    latency_ms=messages.Latency(queue=0.5, run=0.25, total=1.5),
+    memory_usage_mb=12.5,
+    stdout="hello\n",
+    sampled_for_validation=True,
+    attempt=2,
+    worker="executor-1a2b3c4d",
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    executed_at=WHEN,
+)
+
+SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
+    "execute_batch": (
+        codec.EXECUTE,
+        messages.ExecuteBatch(items=(ITEM,), task_id=TASK_ID, validated=True),
+    ),
+    "execute_request": (
+        codec.EXECUTE_REQUEST,
+        messages.ExecuteRequest(
+            input=msgspec.Raw(b'{"text":"hi"}'),
+            id=ID,
+            version=3,
+            timeout_ms=1000,
+            force_validation=True,
+            trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        ),
+    ),
+    "record_batch": (codec.RECORDS, messages.RecordBatch(records=(RECORD,))),
+    "generate_request": (
+        codec.GENERATE,
+        messages.GenerateRequest(
+            operation_id=ID,
+            task_id=TASK_ID,
+            engine="llm",
+            strategy="ml",
+            seed=7,
+            activate=False,
+            requested_at=WHEN,
+            trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        ),
+    ),
+    "event": (
+        codec.EVENT,
+        messages.Event(
+            kind="execution",
+            task="spam.filter",
+            tenant="default",
+            time=WHEN,
+            sequence=42,
+            data=b'{"count":3}',
+        ),
+    ),
+    "dead_letter": (
+        codec.DEAD,
+        messages.DeadLetter(
+            stream="EXECUTE",
+            sequence=9,
+            subject="loopai.v1.execute.bulk.default.spam%2Efilter",
+            reason="max_deliveries",
+            detail="gave up",
+            deliveries=5,
+            headers={"Loopai-Reply-To": "loopai.v1.reply.ingress-1"},
+            payload=b"\x81",
+            execution_ids=(ID,),
+            dead_at=WHEN,
+        ),
+    ),
+    "task_specification": (
+        codec.TASK,
+        messages.TaskSpecification(
+            id=TASK_ID,
+            tenant="default",
+            name="spam.filter",
+            description="Spam or not",
+            input_schema=RAW,
+            output_schema=RAW,
+            examples=(messages.Example(input=msgspec.Raw(b'"a"'), output=msgspec.Raw(b'"b"')),),
+            accuracy_target=0.95,
+            latency_target_ms=5.0,
+            sampling_rate=0.2,
+            created_at=WHEN,
+            updated_at=WHEN,
+            revision=4,
+        ),
+    ),
+    "task_head": (
+        codec.TASK_HEAD,
+        messages.TaskHead(
+            id=TASK_ID,
+            tenant="default",
+            name="spam.filter",
+            description="Spam or not",
+            input_schema=RAW,
+            output_schema=RAW,
+            accuracy_target=0.95,
+            created_at=WHEN,
+            updated_at=WHEN,
+            revision=4,
+        ),
+    ),
+    "program_artifact": (
+        codec.ARTIFACT,
+        messages.ProgramArtifact(
+            id=ID,
+            task_id=TASK_ID,
+            version=3,
+            language="python",
+            digest="ab" * 32,
+            size_bytes=1234,
+            synthesis_strategy="ml",
+            engine="examples",
+            confidence_score=0.9,
+            complexity_metrics=messages.ComplexityMetrics(
+                cyclomatic_complexity=3, lines_of_code=40, estimated_latency_ms=0.02
+            ),
+            evaluation=messages.Evaluation(
+                examples_seen=80,
+                examples_held_out=20,
+                held_out_accuracy=0.95,
+                lower_bound=0.9,
+                classes=(messages.ClassScore(label="ham", precision=0.9, recall=0.8, support=10),),
+                tolerance=0.5,
+            ),
+            llm_provider="openai",
+            llm_model="some-model",
+            generation_cost=0.01,
+            generation_time_sec=2.5,
+            isolation="batch",
+            status="validated",
+            status_reason="good",
+            created_at=WHEN,
+            deployed_at=WHEN,
+            created_by="api",
+        ),
+    ),
+    "rollout": (
+        codec.ROLLOUT,
+        messages.Rollout(
+            task_id=TASK_ID,
+            active=3,
+            canary=messages.Canary(version=4, percent=5.0, stage=1, started_at=WHEN),
+            shadow=5,
+            history=(
+                messages.RolloutChange(at=WHEN, by="api", action="activate", version=3, previous=2),
+            ),
+        ),
+    ),
+    "operation": (
+        codec.OPERATION,
+        messages.Operation(
+            id=ID,
+            tenant="default",
+            task="spam.filter",
+            task_id=TASK_ID,
+            status="failed",
+            stage="fitting",
+            version=3,
+            activated=True,
+            message="too few",
+            error=messages.Problem(code="TOO_FEW_EXAMPLES", message="too few"),
+            created_at=WHEN,
+            updated_at=WHEN,
+        ),
+    ),
+    "worker_presence": (
+        codec.WORKER,
+        messages.WorkerPresence(
+            pool="executor",
+            instance="executor-1a2b3c4d",
+            host="node-1",
+            pid=77,
+            slots=32,
+            languages=("python",),
+            started_at=WHEN,
+        ),
+    ),
+}
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_name(name: str) -> str:
+    """File name of a sample: its name and the form it is written in."""
+    codec, sample = SAMPLES[name]
+    return f"{name}.json" if codec.encode(sample).startswith(b"{") else f"{name}.msgpack"

@@ -1,0 +1,209 @@
+"""Deliveries of a real work queue: bounded, redelivered, given back, followed through restarts."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from loopai.embedded.broker import Broker
+from streams import connection, consumer, provision, publisher, pull, topology
+from tests.wait import until
+
+QUICK = msgspec.structs.replace(topology.GENERATOR, ack_wait_s=1.0)
+
+
+async def _publish(bus: connection.Connection, *payloads: bytes) -> None:
+    for payload in payloads:
+        await publisher.publish(
+            bus, "loopai.v1.generate.default.t", payload, message_id=payload.decode()
+        )
+
+
+async def _backlog(bus: connection.Connection) -> int:
+    messages: int = (await bus.jetstream.stream_info("GENERATE")).state.messages
+    return messages
+
+
+@pytest.fixture
+async def quick(bus: connection.Connection) -> connection.Connection:
+    """A bus whose generator consumer redelivers after a second."""
+    current = topology.topology()
+    consumers = tuple(QUICK if c.durable == "generator" else c for c in current.consumers)
+    await provision.apply(bus, msgspec.structs.replace(current, consumers=consumers))
+    return bus
+
+
+async def test_messages_come_in_order_and_leave_when_acknowledged(
+    bus: connection.Connection,
+) -> None:
+    """A work queue keeps a message until it is acknowledged, and not after."""
+    await _publish(bus, b"1", b"2", b"3")
+
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=2) as taken:
+        deliveries = aiter(taken)
+        for expected in (b"1", b"2", b"3"):
+            delivery = await anext(deliveries)
+            assert (delivery.payload, delivery.attempt, delivery.leased) == (expected, 1, True)
+            await delivery.ack()
+            taken.release()
+        await bus.client.flush()
+        await until(lambda: _empty(bus))
+
+
+async def _empty(bus: connection.Connection) -> bool:
+    return await _backlog(bus) == 0
+
+
+async def test_no_more_than_the_slots_are_in_hand(bus: connection.Connection) -> None:
+    """Without a release the broker is asked for nothing more."""
+    await _publish(bus, *(b"%d" % n for n in range(10)))
+
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=3) as taken:
+        deliveries = aiter(taken)
+        held = [await anext(deliveries) for _ in range(3)]
+        info = await bus.jetstream.consumer_info("GENERATE", "generator")
+        assert info.num_ack_pending == 3
+
+        await held[0].ack()
+        taken.release()
+        assert (await anext(deliveries)).payload == b"3"
+
+
+async def test_an_unacknowledged_message_comes_again(quick: connection.Connection) -> None:
+    """After the ack wait the lease is lost and another delivery says that it is the second."""
+    await _publish(quick, b"1")
+
+    async with consumer.Consumer(quick, QUICK, slots=2) as taken:
+        deliveries = aiter(taken)
+        first = await anext(deliveries)
+        second = await anext(deliveries)
+
+        assert (second.payload, second.attempt) == (b"1", 2)
+        assert not first.leased
+        assert second.leased
+        await second.ack()
+
+
+async def test_progress_keeps_a_message(quick: connection.Connection) -> None:
+    """Long work that says so is not given to somebody else."""
+    await _publish(quick, b"1", b"2")
+
+    async with consumer.Consumer(quick, QUICK, slots=3) as taken:
+        deliveries = aiter(taken)
+        kept, left = await anext(deliveries), await anext(deliveries)
+
+        async def go_on() -> None:
+            while True:
+                await kept.progress()
+                await asyncio.sleep(0.2)
+
+        working = asyncio.create_task(go_on())
+        again = await anext(deliveries)
+        working.cancel()
+
+        assert again.payload == left.payload
+        assert kept.leased
+        assert not left.leased
+
+
+async def test_a_nak_gives_it_back_after_its_delay(bus: connection.Connection) -> None:
+    """A worker that cannot now says when; BackOff does not apply."""
+    await _publish(bus, b"1")
+
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=1) as taken:
+        deliveries = aiter(taken)
+        loop = asyncio.get_running_loop()
+        await (await anext(deliveries)).nak(0.3)
+        given_back = loop.time()
+        taken.release()
+        again = await anext(deliveries)
+
+        assert again.attempt == 2
+        assert loop.time() - given_back > 0.25
+
+
+async def test_a_terminated_message_never_comes_again(bus: connection.Connection) -> None:
+    """Terminating removes it from the queue; a reason of any text is safe."""
+    await _publish(bus, b"1")
+
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=1) as taken:
+        await (await anext(aiter(taken))).term("line\r\nPUB evil 0\r\n\r\n" * 50)
+        await bus.client.flush()
+        await until(lambda: _empty(bus))
+
+
+async def test_what_was_fetched_and_not_begun_goes_back_at_once(
+    bus: connection.Connection,
+) -> None:
+    """A worker that stops does not make its successor wait for the ack wait."""
+    await _publish(bus, b"1", b"2", b"3")
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=3) as taken:
+        first = await anext(aiter(taken))
+        await until(lambda: _pending(bus, 3))
+        await first.ack()
+
+    async with asyncio.timeout(2), consumer.Consumer(bus, topology.GENERATOR, slots=3) as taken:
+        deliveries = aiter(taken)
+        assert {(await anext(deliveries)).payload for _ in range(2)} == {b"2", b"3"}
+
+
+async def _pending(bus: connection.Connection, number: int) -> bool:
+    info = await bus.jetstream.consumer_info("GENERATE", "generator")
+    return bool(info.num_ack_pending == number)
+
+
+async def test_a_restarted_broker_goes_on_delivering(
+    broker: Broker, bus: connection.Connection
+) -> None:
+    """The pull loop asks afresh after a reconnect: no restart of the worker is needed."""
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=4) as taken:
+        deliveries = aiter(taken)
+        await _publish(bus, b"1")
+        await (await anext(deliveries)).ack()
+        taken.release()
+        broker.kill()
+        await broker.stop()
+        await broker.start()
+        await _publish(bus, b"2")
+
+        async with asyncio.timeout(10):
+            while (delivery := await anext(deliveries)).payload != b"2":
+                taken.release()  # the acknowledgement of the first may have died with the broker
+        assert delivery.payload == b"2"
+
+
+async def test_a_consumer_made_anew_is_found_again(bus: connection.Connection) -> None:
+    """Whoever deletes a consumer and applies the topology again need not restart any worker."""
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=1) as taken:
+        deliveries = aiter(taken)
+        await _publish(bus, b"1")
+        await (await anext(deliveries)).ack()
+        taken.release()
+        await until(lambda: _waiting(bus))
+        await bus.jetstream.delete_consumer("GENERATE", "generator")
+        await provision.apply(bus, topology.topology())
+        await _publish(bus, b"2")
+
+        async with asyncio.timeout(5):
+            assert (await anext(deliveries)).payload == b"2"
+
+
+async def _waiting(bus: connection.Connection) -> bool:
+    info = await bus.jetstream.consumer_info("GENERATE", "generator")
+    return bool(info.num_waiting)
+
+
+async def test_a_silent_broker_is_asked_again(
+    bus: connection.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When heartbeats stay away although the connection stands, the request counts as lost."""
+    monkeypatch.setattr(pull, "SILENCE_S", 0.0)
+    monkeypatch.setattr(pull, "HEARTBEAT_S", 0.1)
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=1) as taken:
+        await until(lambda: _waiting(bus))
+        inbox = taken._pull._inbox
+        await until(lambda: taken._pull._inbox != inbox)
+        await _publish(bus, b"1")
+
+        async with asyncio.timeout(5):
+            assert (await anext(aiter(taken))).payload == b"1"

@@ -1,0 +1,34 @@
+"""UUIDv7s that tell their time."""
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import ids
+
+
+@given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
+def test_an_id_tells_when_it_was_minted(unix_ms: int, randomness: bytes) -> None:
+    """The time that goes in comes out, and it is a UUIDv7 to every other library."""
+    identifier = ids.at(unix_ms, randomness)
+
+    assert ids.minted_ms(identifier) == unix_ms
+    assert ids.is_id(identifier)
+    assert uuid.UUID(identifier).variant == uuid.RFC_4122
+    assert uuid.UUID(identifier).version == 7
+
+
+def test_ids_of_later_times_sort_later() -> None:
+    """Text order is time order."""
+    assert ids.at(1_000, b"\xff" * 10) < ids.at(1_001, b"\x00" * 10)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", str(uuid.UUID(int=0)), str(uuid.uuid4()), ids.new().upper(), f"{{{ids.new()}}}"],
+)
+def test_anything_else_is_no_id(text: str) -> None:
+    """Other UUIDs, other spellings and other texts cannot be looked up by time."""
+    assert not ids.is_id(text)
