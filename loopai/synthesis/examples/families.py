@@ -21,6 +21,8 @@ REPEATS: Final = 3
 """With fewer examples than this one division into folds is too coarse, so several are averaged."""
 
 GAIN_ERRORS_MIN: Final = 0.5
+FEW_CLASSES_MAX: Final = 10
+"""With more classes every fit takes long, and fewer settings are tried."""
 LEAF_NUMBERS_MAX: Final = 30_000
 """About 200 KB of program."""
 
@@ -173,11 +175,12 @@ def _text(view: View, wanted: goal.Goal, *, mixed: bool) -> list[Family]:
         tried.append(
             family("complement naive Bayes", lambda _: naive_bayes.ComplementNB(alpha=0.3))
         )
-    for weight in (None, "balanced"):
+    few = len(wanted.classes) <= FEW_CLASSES_MAX
+    for weight in (None, "balanced") if few else (None,):
         told = ", balanced classes" if weight else ""
         tried += [
             family(f"linear support vector machine (C {c:g}{told})", _svm(c, weight))
-            for c in (0.3, 1.0, 10.0)
+            for c in ((0.3, 1.0, 10.0) if few else (1.0,))
         ]
     if len(wanted.classes) == 2:  # noqa: PLR2004 (more classes take too long for what they add)
         tried += [

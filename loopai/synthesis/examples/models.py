@@ -127,9 +127,17 @@ def _tree(
 
 
 def _rounded(threshold: float, values: Any) -> float:  # Any: ndarray
-    """The threshold without the noise of single precision, where no value changes sides."""
-    short = float(f"{threshold:.6g}")
-    return short if np.array_equal(values <= short, values <= threshold) else threshold
+    """The shortest threshold with every value on the side where scikit-learn has it.
+
+    It compares in single precision and programs in double: at 2.305 the two may disagree.
+    """
+    low = values[values.astype(np.float32) <= threshold]
+    high = values[len(low) :]
+    for digits in (6, 7, 8, 9):
+        short = float(f"{threshold:.{digits}g}")
+        if (not len(low) or low[-1] <= short) and (not len(high) or short < high[0]):
+            return short
+    return float(low[-1]) if len(low) else threshold
 
 
 def _leaf(value: Any, scale: float, wanted: goal.Goal) -> tuple[float, ...]:  # Any: ndarray
