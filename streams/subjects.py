@@ -32,6 +32,10 @@ CONTENT_TYPE: Final = "Content-Type"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 
 
+_WITH_A_TOKEN_MORE: Final = ("loopai.v1.execute.", "loopai.v1.event.", "loopai.v1.dead.")
+"""Subjects that have a lane, a kind or a stream before the tenant."""
+
+
 def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
@@ -91,7 +95,8 @@ def reply(instance: str) -> str:
 def owner(subject: str) -> tuple[str, str]:
     """(tenant, task): the last two tokens of any subject above. ValueError if they are no names."""
     tokens = subject.split(".")
-    if len(tokens) not in (5, 6) or tokens[:2] != ["loopai", "v1"]:
+    expected = 6 if subject.startswith(_WITH_A_TOKEN_MORE) else 5
+    if len(tokens) != expected or tokens[:2] != ["loopai", "v1"]:
         raise ValueError(f"expected loopai.v1.<kind>.….<tenant>.<task>, not {subject[:200]!r}")
     tenant, task = name(tokens[-2]), name(tokens[-1])
     for each in (tenant, task):

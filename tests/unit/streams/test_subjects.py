@@ -58,7 +58,8 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "subject",
-    ["", "loopai.v1.execute.bulk", "other.v1.execute.bulk.a.b", "loopai.v1.execute.bulk.a.b.c.d",
+    ["", "loopai.v1.execute.bulk", "loopai.v1.execute.bulk.a", "loopai.v1.record.a.b.c",
+     "other.v1.execute.bulk.a.b", "loopai.v1.execute.bulk.a.b.c.d",
      "loopai.v1.execute.bulk.a.%", "loopai.v1.execute.bulk.ä.b"],
 )  # fmt: skip
 def test_foreign_subjects_have_no_owner(subject: str) -> None:

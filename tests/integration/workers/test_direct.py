@@ -1,0 +1,182 @@
+"""Publishing straight to NATS: what `nats pub` can do, and what it gets told."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from streams import codec, ids, replay, subjects
+from tests.system import System
+from tests.wait import until
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def _publish(
+    system: System, payload: bytes, headers: dict[str, str] | None = None, task: str = "upper"
+) -> dict[str, Any]:
+    """Publish as any NATS client would; the answer on the reply subject."""
+    inbox = system.bus.client.new_inbox()
+    answers = await system.bus.client.subscribe(inbox)
+    await system.bus.client.publish(
+        f"loopai.v1.execute.interactive.default.{task}",
+        payload,
+        headers={**(JSON if headers is None else headers), "Loopai-Reply-To": inbox},
+    )
+    answer = await answers.next_msg(timeout=15)
+    await answers.unsubscribe()
+    if headers is None:
+        decoded: dict[str, Any] = msgspec.json.decode(answer.data)
+        return decoded
+    (record,) = codec.RECORDS.decode(answer.data).records
+    return msgspec.structs.asdict(record)
+
+
+async def _dead(system: System) -> list[Any]:
+    return [
+        codec.DEAD.decode(m.payload)
+        async for m in replay.read(system.bus, "DEAD", subjects.DEAD_ALL)
+    ]
+
+
+async def test_a_json_message_gets_its_answer_on_the_reply_subject(system: System) -> None:
+    """One line of `nats pub` runs a program durably, and the audit has it."""
+    await system.create()
+
+    answer = await _publish(system, b'{"input": "hello"}')
+
+    assert (answer["status"], answer["output"]) == ("success", "HELLO")
+    (record,) = [r async for r in replay.records(system.bus, tenant="default")]
+    assert record.id == answer["id"]
+    found = await system.http.get(f"/api/v1/executions/{answer['id']}")
+    assert found.json()["output"] == "HELLO"
+
+
+async def test_a_task_with_a_dot_in_its_name_is_reached(system: System) -> None:
+    """A dot travels as %2E, so a name is always one token."""
+    await system.create("spam.filter.v2")
+
+    answer = await _publish(system, b'{"input": "x"}', task="spam%2Efilter%2Ev2")
+
+    assert answer["output"] == "X"
+
+
+async def test_an_input_that_does_not_match_is_rejected_and_recorded(system: System) -> None:
+    """Nobody validated for a direct publisher, so the executor does; the audit says so."""
+    await system.create()
+
+    answer = await _publish(system, b'{"input": 7}')
+
+    assert answer["status"] == "rejected"
+    assert answer["error"]["type"] == "INVALID_INPUT"
+    assert "/input" in answer["error"]["message"]
+    assert answer["input"] == 7
+
+
+async def test_unknown_tasks_and_versions_are_rejected_and_recorded(system: System) -> None:
+    """A message that was accepted always ends in the audit."""
+    await system.create()
+
+    nobody = await _publish(system, b'{"input": "x"}', task="nobody")
+    version = await _publish(system, b'{"input": "x", "version": 9}')
+
+    assert (nobody["status"], nobody["error"]["type"]) == ("rejected", "TASK_NOT_FOUND")
+    assert (version["status"], version["error"]["type"]) == ("rejected", "ARTIFACT_NOT_FOUND")
+    assert len([r async for r in replay.records(system.bus, tenant="default")]) == 2
+
+
+async def test_a_message_that_cannot_be_read_goes_to_dead_and_stops_nobody(
+    system: System,
+) -> None:
+    """Its publisher is told, DEAD has the reason and the original, the next message is run."""
+    await system.create()
+
+    told = await _publish(system, b'{"input": ')
+    assert told["status"] == "error"
+    assert told["error"]["type"] == "dead_letter"
+    after = await _publish(system, b'{"input": "next"}')
+    assert after["output"] == "NEXT"
+
+    (letter,) = await _dead(system)
+    assert (letter.reason, letter.payload, letter.stream) == (
+        "undecodable",
+        b'{"input": ',
+        "EXECUTE",
+    )
+    assert "ExecuteRequest" in letter.detail
+
+
+async def test_messages_of_every_wrong_shape_go_to_dead(system: System) -> None:
+    """Bytes, subjects and ids that make no sense: each is kept with its reason, none kills."""
+    await system.create()
+    client = system.bus.client
+    base = "loopai.v1.execute.interactive"
+    await client.publish(f"{base}.default.upper", b"\xc1\xff")
+    await client.publish(f"{base}.default", b"too few tokens")
+    await client.publish(f"{base}.default.a.b.c.d", b'{"input": 1}', headers=JSON)
+    await client.publish(f"{base}.-tenant.upper", b'{"input": 1}', headers=JSON)
+    await client.publish(f"{base}.default.upper", b"", headers=JSON)
+    await client.publish(
+        f"{base}.default.upper", b'{"input": "x", "id": "not-an-id"}', headers=JSON
+    )
+
+    async def all_dead() -> bool:
+        return len(await _dead(system)) == 6
+
+    await until(all_dead)
+    reasons = sorted(letter.reason for letter in await _dead(system))
+    assert reasons == ["rejected"] * 3 + ["undecodable"] * 3
+    assert (await _publish(system, b'{"input": "alive"}'))["output"] == "ALIVE"
+
+
+async def test_expired_work_is_not_run(system: System) -> None:
+    """What nobody waits for any more is recorded as a timeout, and no program sees it."""
+    await system.create()
+    late = msgspec.msgpack.encode({"items": [{"id": ids.new(), "input": b'"x"', "deadline_ms": 1}]})
+
+    record = await _publish(system, late, {"x": "y"})
+
+    assert record["status"] == "timeout"
+    assert record["error"].type == "deadline_exceeded"
+    assert record["program_id"] is None
+
+
+async def test_one_task_after_another_is_deleted_and_made_again(system: System) -> None:
+    """Work for a deleted task never runs under a new task of the same name."""
+    old = await system.create()
+    (await system.http.delete("/api/v1/tasks/upper")).raise_for_status()
+    await system.create(code="def run(input):\n    return 'new'\n")
+    batch = {
+        "items": [{"id": ids.new(), "input": b'"x"', "deadline_ms": 2**52}],
+        "task_id": old["id"],
+    }
+
+    record = await _publish(system, msgspec.msgpack.encode(batch), {"x": "y"})
+
+    assert (record["status"], record["error"].type) == ("rejected", "TASK_NOT_FOUND")
+
+
+async def test_a_batch_may_mix_versions_and_good_and_bad_items(system: System) -> None:
+    """Each item gets what is its own, in the order of the batch."""
+    await system.create()
+    second = {"language": "python", "code": "def run(input):\n    return input + '!'\n"}
+    (await system.http.post("/api/v1/tasks/upper/artifacts", json=second)).raise_for_status()
+    wanted: list[tuple[bytes, int | None]] = [(b'"a"', None), (b'"b"', 2), (b"3", 1), (b'"c"', 1)]
+    items = [
+        {"id": ids.new(), "input": value, "version": version, "deadline_ms": 2**52}
+        for value, version in wanted
+    ]
+    inbox = system.bus.client.new_inbox()
+    answers = await system.bus.client.subscribe(inbox)
+    await system.bus.client.publish(
+        subjects.execute("bulk", "default", "upper"),
+        msgspec.msgpack.encode({"items": items}),
+        headers={"Loopai-Reply-To": inbox},
+    )
+
+    async with asyncio.timeout(15):
+        records = codec.RECORDS.decode((await answers.next_msg(timeout=15)).data).records
+
+    assert [r.id for r in records] == [item["id"] for item in items]
+    assert [r.output for r in records] == [b'"A"', b'"b!"', None, b'"C"']
+    assert [r.version for r in records] == [1, 2, 1, 1]

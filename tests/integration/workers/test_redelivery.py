@@ -1,0 +1,219 @@
+"""Second deliveries, exhausted deliveries, lost leases: every execution ends once."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from loopai.embedded.broker import Broker
+from streams import codec, connection, consumer, ids, publisher, replay, subjects, topology
+from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord
+from tests.system import System
+from tests.wait import until
+from workers import answers, executor, generator, recorder, verdict
+
+
+def _batch(*values: str) -> ExecuteBatch:
+    return ExecuteBatch(
+        items=tuple(
+            ExecuteItem(id=ids.new(), input=msgspec.json.encode(v), deadline_ms=2**52)
+            for v in values
+        )
+    )
+
+
+async def _store(bus: connection.Connection, batch: ExecuteBatch) -> None:
+    await publisher.publish(
+        bus,
+        subjects.execute("interactive", "default", "upper"),
+        codec.EXECUTE.encode(batch),
+        message_id=batch.items[0].id,
+    )
+
+
+async def _take(bus: connection.Connection) -> consumer.Delivery:
+    """Take the next delivery away from the executors, as one of them that will crash."""
+    spec = topology.EXECUTOR_INTERACTIVE
+    async with consumer.Consumer(bus, spec, slots=1) as taken:
+        return await anext(aiter(taken))
+
+
+async def _audit(bus: connection.Connection) -> list[ExecutionRecord]:
+    return [r async for r in replay.records(bus, tenant="default")]
+
+
+async def test_a_second_delivery_runs_what_is_not_recorded_one_by_one(system: System) -> None:
+    """The first worker recorded two of five and crashed: the second records the other three."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("a", "b", "c", "d", "e")
+    await _store(system.bus, batch)
+    crashed = await _take(system.bus)
+    await system.start_pool(executor)
+    first = await _record(system, crashed, batch.items[:2])
+    await crashed.nak(0)
+
+    async def all_recorded() -> bool:
+        return len(await _audit(system.bus)) >= 5
+
+    await until(all_recorded)
+    records = await _audit(system.bus)
+    assert sorted(r.id for r in records) == sorted(i.id for i in batch.items)
+    assert {r.id for r in records if r.attempt == 1} == {r.id for r in first}
+    assert {r.output for r in records} == {b'"A"', b'"B"', b'"C"', b'"D"', b'"E"'}
+
+
+async def _record(
+    system: System, delivery: consumer.Delivery, items: Sequence[ExecuteItem]
+) -> list[ExecutionRecord]:
+    """Record *items* as a first worker did before it crashed."""
+    order = verdict.Order(
+        tenant="default",
+        task="upper",
+        batch=ExecuteBatch(items=tuple(items)),
+        attempt=delivery.attempt,
+    )
+    records = [
+        verdict.record(
+            order,
+            item,
+            verdict.Verdict(status="success", output=item.input.upper()),
+            task=None,
+            artifact=None,
+            worker="crashed",
+            started_ms=0,
+            now=datetime.now(UTC),
+        )
+        for item in items
+    ]
+    await answers.record(system.bus, records, message_id=f"batch:{items[0].id}")
+    return records
+
+
+async def test_a_crash_between_record_and_ack_repeats_nothing(system: System) -> None:
+    """Recorded but not acknowledged: the next delivery answers from the audit."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("a", "b")
+    await _store(system.bus, batch)
+    crashed = await _take(system.bus)
+    first = await _record(system, crashed, batch.items)
+    await crashed.nak(0)
+    await system.start_pool(executor)
+
+    async def acknowledged() -> bool:
+        return (await system.bus.jetstream.stream_info("EXECUTE")).state.messages == 0
+
+    await until(acknowledged)
+    assert [r.id for r in await _audit(system.bus)] == [r.id for r in first]
+
+
+async def test_a_message_that_exhausts_its_deliveries_goes_to_dead(system: System) -> None:
+    """Whatever kills its workers ends in DEAD with its ids, and leaves its stream."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("poison")
+    await _store(system.bus, batch)
+    for _ in range(topology.MAX_DELIVER):
+        await (await _take(system.bus)).nak(0)
+    # One more pull, as by the next healthy worker, makes the broker give up.
+    await system.start_pool(executor)
+
+    async def dead() -> bool:
+        found = await replay.dead(system.bus, tenant="default", execution_id=batch.items[0].id)
+        return found is not None and found.reason == "max_deliveries"
+
+    await until(dead)
+
+    async def gone() -> bool:
+        return (await system.bus.jetstream.stream_info("EXECUTE")).state.messages == 0
+
+    await until(gone)
+    assert await _audit(system.bus) == []
+    answer = await system.http.get(f"/api/v1/executions/{batch.items[0].id}")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (200, "dead_letter")
+
+
+async def test_advisories_wait_for_the_recorder(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """Nobody was there to see the broker give up: the recorder that comes later still does."""
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(stack, broker, bus, tmp_path / "d", pools=(executor,))
+        await system.create()
+        await system.stop_pool(executor)
+        batch = _batch("poison")
+        await _store(bus, batch)
+        for _ in range(topology.MAX_DELIVER):
+            await (await _take(bus)).nak(0)
+        await system.start_pool(executor)
+
+        async def advised() -> bool:
+            return (await bus.jetstream.stream_info("ADVISORIES")).state.messages == 1
+
+        await until(advised)
+        assert await replay.dead(bus, tenant="default", execution_id=batch.items[0].id) is None
+
+        await system.start_pool(recorder)
+
+        async def dead() -> bool:
+            found = await replay.dead(bus, tenant="default", execution_id=batch.items[0].id)
+            return found is not None
+
+        await until(dead)
+
+
+async def test_a_generation_that_dies_fails_its_operation(system: System) -> None:
+    """Whoever waits for a program is told that none will come."""
+    await system.create()
+    await system.stop_pool(generator)
+    operation = (await system.http.post("/api/v1/tasks/upper/generate")).json()
+    for _ in range(topology.MAX_DELIVER):
+        async with consumer.Consumer(system.bus, topology.GENERATOR, slots=1) as taken:
+            await (await anext(aiter(taken))).nak(0)
+    await system.start_pool(generator)
+
+    answer = await system.http.get(f"/api/v1/operations/{operation['id']}?wait=15")
+
+    assert answer.json()["status"] == "failed"
+    assert answer.json()["error"]["code"] == "INTERNAL"
+
+
+async def test_conservation_under_random_redelivery(system: System) -> None:
+    """A thief takes deliveries away and gives them back: every item still ends exactly once."""
+    await system.create()
+    stop = asyncio.Event()
+
+    async def steal() -> None:
+        spec = topology.EXECUTOR_INTERACTIVE
+        async with consumer.Consumer(system.bus, spec, slots=2) as taken:
+            async for delivery in taken:
+                if stop.is_set():
+                    await delivery.nak(0)
+                    return
+                await delivery.nak(0.02)
+                taken.release()
+
+    thief = asyncio.create_task(steal())
+    answered = []
+    for start in range(0, 400, 100):
+        answered += await asyncio.gather(
+            *(system.execute(f"t{n}") for n in range(start, start + 100))
+        )
+    stop.set()
+    thief.cancel()
+    await asyncio.gather(thief, return_exceptions=True)
+
+    accepted = {a.json()["id"] for a in answered}
+    recorded = [r.id for r in await _audit(system.bus)]
+    dead = [
+        execution_id
+        async for m in replay.read(system.bus, "DEAD", subjects.DEAD_ALL)
+        for execution_id in codec.DEAD.decode(m.payload).execution_ids
+    ]
+    assert len(recorded + dead) == len(set(recorded + dead))
+    assert set(recorded + dead) == accepted
+    assert len(accepted) == 400
