@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from loopai.cli import options
+from loopai.cli import labelled, options
 
 
 def demo(
@@ -45,7 +45,7 @@ def demo(
     """
     from loopai.cli import showcase  # noqa: PLC0415 (it loads the stack; `--help` need not wait)
 
-    choice = showcase.Choice(label=label, text=text, examples=examples, seed=seed)
+    choice = labelled.Choice(label=label, text=text, examples=examples, seed=seed)
     plan = showcase.Plan(
         data=data,
         choice=choice,

@@ -9,10 +9,7 @@ import typer
 import uvloop
 
 from loopai.cli import api, failure, interrupt, labelled, output, report, table, trial
-from loopai.cli.labelled import Choice
 from loopai.embedded import broker, stack
-
-__all__ = ["Choice", "Plan", "show"]
 
 BODY_BYTES_MAX: Final = 3 * 1024 * 1024
 """A task with its examples travels as one body, and rests in one message of the bus (4 MiB)."""
@@ -22,7 +19,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the options of the command say. `data` None: breast-cancer diagnoses."""
 
     data: Path | None
-    choice: Choice
+    choice: labelled.Choice
     accuracy_target: float
     sync: broker.Sync
     keep: bool

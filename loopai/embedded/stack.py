@@ -97,6 +97,11 @@ class Stack:
     async def _stop(self) -> None:
         try:
             await self._supervisor.stop(GRACE_S)
+        except asyncio.CancelledError:
+            # In a hurry now, but the caller may remove the data directory: leave nobody in it.
+            self.kill()
+            await self._supervisor.stop(GRACE_S)
+            raise
         finally:
             self._open.close()
 

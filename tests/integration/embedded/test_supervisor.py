@@ -144,3 +144,19 @@ async def test_odd_output_is_passed_on_without_harm(heard, child):
     assert "caf\ufffd" in texts
     assert "" not in texts
     assert max(map(len, texts)) < program.LINE_BYTES_MAX
+
+
+async def test_a_cancelled_stop_can_be_finished_by_another(heard, child):
+    """After a stop that was cut off, `kill` and one more stop leave nobody running."""
+    group = supervisor.Supervisor(heard.say)
+    stubborn = child("stubborn", STUBBORN)
+    await group.start(stubborn)
+    await heard.line("stubborn", "up")
+    stopping = asyncio.create_task(group.stop(60))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait({stopping})
+    assert stopping.cancelled()
+    group.kill()
+    await asyncio.wait_for(group.stop(60), WAIT_S)
+    assert await stubborn.exited() == -signal.SIGKILL
