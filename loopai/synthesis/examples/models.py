@@ -131,7 +131,7 @@ def _rounded(threshold: float, values: Any) -> float:  # Any: ndarray
 
     It compares in single precision and programs in double: at 2.305 the two may disagree.
     """
-    low = values[values.astype(np.float32) <= threshold]
+    low = values[values.astype(np.float32).astype(float) <= threshold]
     high = values[len(low) :]
     for digits in (6, 7, 8, 9):
         short = float(f"{threshold:.{digits}g}")
