@@ -52,19 +52,27 @@ def find() -> str:
     return path
 
 
+def executable() -> str:
+    """Return the interpreter below this process's venv, whose own link would look for pyvenv.cfg."""
+    base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 (sole way)
+    return os.path.realpath(base)
+
+
 async def discover() -> Interpreter:
     """Ask this process's base interpreter which files it needs. Takes about 150 ms."""
-    # A venv's own executable is a link that would look for its pyvenv.cfg.
-    executable = os.path.realpath(sys._base_executable)  # noqa: SLF001 (documented nowhere else)
+    python = executable()
     root = _INSIDE.parents[2]
-    code = f"import sys; sys.path.insert(0, {str(root)!r}); " + (
-        # Past the packages' own __init__ files, which may import what the cell does not have.
-        "import types; "
-        "[sys.modules.setdefault(n, types.ModuleType(n)).__dict__.update(__path__=[p]) "
-        f"for n, p in {_packages(root)!r}]; "
-        "from loopai.sandbox.inside import probe; probe.main()"
-    )
-    argv = [executable, *_FLAGS, "-c", code, json.dumps(sorted(modules.ALLOWED))]
+    packages = _packages(root)
+    # Past the packages' own __init__ files, which may import what the cell does not have.
+    code = f"""
+import sys, types
+for name, path in {packages!r}:
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+from loopai.sandbox.inside import probe
+probe.main()
+"""
+    argv = [python, *_FLAGS, "-c", code, json.dumps(sorted(modules.ALLOWED))]
     done = await asyncio.to_thread(
         subprocess.run,
         argv,
@@ -76,10 +84,10 @@ async def discover() -> Interpreter:
     )
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip()[-500:]
-        raise MissingError(f"the interpreter {executable} cannot run a cell: {reason}")
+        raise MissingError(f"the interpreter {python} cannot run a cell: {reason}")
     found = json.loads(done.stdout)
     return Interpreter(
-        executable=executable, stdlib=found["stdlib"], libraries=tuple(found["libraries"])
+        executable=python, stdlib=found["stdlib"], libraries=tuple(found["libraries"])
     )
 
 
@@ -88,7 +96,7 @@ def _packages(root: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def privileged() -> bool:
-    """Whether this process can make the namespaces as root, and give executors uids of their own."""
+    """Whether this process makes namespaces as root and can give executors uids of their own."""
     if os.geteuid() != 0:
         return False
     wanted = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SETUID | 1 << _CAP_SETGID
@@ -122,7 +130,8 @@ def command(
 ) -> Sequence[str]:
     """Return the argv of a cell whose init has its control socket at *control_fd*."""
     config = {"limits": msgspec.to_builtins(limits), "modules": sorted(modules.ALLOWED)}
-    code = f"import sys; sys.path.insert(0, {_ROOT!r}); from loopai.sandbox.inside import init; init.main()"
+    code = f"import sys; sys.path.insert(0, {_ROOT!r})\n"
+    code += "from loopai.sandbox.inside import init; init.main()"
     return [
         bwrap,
         *_namespaces(as_root=as_root),

@@ -56,11 +56,18 @@ class Cell:
             else:
                 pending.append(index)
         async with self._lock:
-            for batch in self._batches(pending, inputs):
-                await self._settle(batch, inputs, timeouts_ms, outcomes)
-                if self._program.isolation != "shared":
-                    self._retire()
-        return [one if one is not None else _lost("no result") for one in outcomes]
+            try:
+                for batch in self._batches(pending, inputs):
+                    await self._settle(batch, inputs, timeouts_ms, outcomes)
+                    if self._program.isolation != "shared":
+                        self._retire()
+            except program.LoadError as error:
+                rest = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
+            except enclosure_.EnclosureError as error:
+                rest = _lost(str(error))
+            else:
+                rest = _lost("no result")
+        return [rest if one is None else one for one in outcomes]
 
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone."""
@@ -98,46 +105,40 @@ class Cell:
         """
         losses = 0
         while pending:
-            try:
-                executor = await self._ready()
-                run = await executor.run(
-                    [inputs[index] for index in pending],
-                    [timeouts_ms[index] / 1000 for index in pending],
-                )
-            except program.LoadError as error:
-                failed = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
-                _fill(outcomes, pending, failed)
-                return
-            except enclosure_.EnclosureError as error:
-                await self._break()
-                losses += 1
-                if losses >= _LOST_MAX:
-                    _fill(outcomes, pending, _lost(str(error)))
-                    return
-                continue
+            run = await self._attempt(
+                [inputs[index] for index in pending],
+                [timeouts_ms[index] / 1000 for index in pending],
+            )
             for index, reply in zip(pending, run.replies, strict=False):
                 outcomes[index] = self._outcome(reply)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
                 return
             self._retire()
-            rest = pending[len(run.replies) :]
             if run.culprit is not None and (run.end == "timeout" or len(pending) == 1):
                 blamed = pending[run.culprit]
                 outcomes[blamed] = _blame(run, timeouts_ms[blamed])
             elif len(pending) > 1:
                 # Who wrote garbage or closed the channel may have gone on to other items before
                 # we noticed: only alone is an item known to be the one.
-                for index in rest:
+                for index in pending[len(run.replies) :]:
                     await self._settle([index], inputs, timeouts_ms, outcomes)
                 return
             else:
                 losses += 1
                 if losses >= _LOST_MAX:
                     tampered = run.end == "tampered"
-                    _fill(outcomes, rest, _blame(run, 0) if tampered else _lost(run.detail))
-                    return
+                    outcomes[pending[0]] = _blame(run, 0) if tampered else _lost(run.detail)
             pending = [index for index in pending if outcomes[index] is None]
+
+    async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> executor_.Run:
+        try:
+            executor = await self._ready()
+        except enclosure_.EnclosureError:
+            # Somebody may have killed the cell; one that cannot be built anew either is an error.
+            await self._break()
+            executor = await self._ready()
+        return await executor.run(inputs, seconds)
 
     def _outcome(self, reply: frames.Reply) -> outcome.Outcome:
         limits = self._limits
@@ -255,10 +256,3 @@ def _blame(run: executor_.Run, timeout_ms: float) -> outcome.Outcome:
 
 def _lost(reason: str) -> outcome.Outcome:
     return outcome.Outcome(kind="lost", error_type="lost", message=reason or "the cell broke")
-
-
-def _fill(
-    outcomes: list[outcome.Outcome | None], indices: Sequence[int], value: outcome.Outcome
-) -> None:
-    for index in indices:
-        outcomes[index] = value

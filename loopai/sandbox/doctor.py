@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import pathlib
 import subprocess
 import sys
 import time
@@ -77,7 +76,7 @@ async def require() -> Report:
         kernel=os.uname().release,
         landlock_abi=landlock.abi(libc),
         privileged=bubblewrap.privileged(),
-        interpreter=os.path.realpath(sys._base_executable),  # noqa: SLF001 (documented nowhere else)
+        interpreter=bubblewrap.executable(),
         cold_ms=(time.monotonic() - begun) * 1000,
     )
 
@@ -109,7 +108,7 @@ async def _probe() -> None:
     limits = limits_.Limits()
     cells = pool.CellPool(limits, cells_max=1)
     probe = program.Program(tenant="doctor", digest="probe", code=_PROBE)
-    path = msgspec.json.encode(str(pathlib.Path(__file__).resolve()))
+    path = msgspec.json.encode(__file__)
     try:
         (result,) = await cells.run(probe, [path], [_PROBE_TIMEOUT_MS])
     except (bubblewrap.MissingError, enclosure.EnclosureError, OSError) as error:

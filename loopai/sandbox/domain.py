@@ -11,7 +11,8 @@ INTEGER_MAX: Final = 2**53
 def check(value: object) -> str | None:
     """Say what is wrong with a decoded JSON *value* as `path: reason`, or None.
 
-    Finite floats, |integer| ≤ 2**53, string keys, valid Unicode, depth ≤ 64. Paths are JSON Pointers.
+    Finite floats, |integer| ≤ 2**53, string keys, valid Unicode, depth ≤ 64. A path is a JSON
+    Pointer.
     """
     # An explicit stack: the depth of a hostile value must not become the depth of our own.
     stack: list[tuple[object, str, int]] = [(value, "", 0)]

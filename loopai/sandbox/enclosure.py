@@ -89,7 +89,7 @@ class Enclosure:
     ) -> tuple[int, asyncio.Future[int]]:
         """Fork an executor that owns *channel* and the progress *page*.
 
-        Returns its pidfd, the caller's to close, and the future of its exit code (negative: signal).
+        Returns its pidfd, the caller's to close, and its exit code to be (negative: signal).
         """
         if self.broken:
             raise EnclosureError("the cell has ended")

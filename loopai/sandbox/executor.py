@@ -170,7 +170,7 @@ class Executor:
         self._timer = self._loop.call_later(seconds[0] + self._grace_s, self._watch)
         try:
             await self._send(frame)
-            return await future
+            end: End = await future
         except BaseException:
             # The caller has gone in the middle of a batch: what comes now belongs to nobody.
             self._kill()
@@ -178,6 +178,7 @@ class Executor:
         finally:
             self._timer.cancel()
             self._future = None
+        return end
 
     async def _send(self, frame: bytes) -> None:
         try:
@@ -204,23 +205,24 @@ class Executor:
             self._finish("died")
             return
         try:
-            if self._future is None or self._future.done():
-                raise frames.TamperError("bytes that nobody asked for")
-            if self._partial:
-                self._partial += memoryview(self._buffer)[:size]
-                data = self._partial
-                used = self._take(memoryview(data))
-                del data[:used]
-            else:
-                used = self._take(memoryview(self._buffer)[:size])
-                if used < size:
-                    self._partial = self._buffer[used:size]
-            if self._partial and self._future.done():
-                raise frames.TamperError("bytes after the last result")
+            self._accept(memoryview(self._buffer)[:size])
         except frames.TamperError as error:
             self._detail = str(error)
             self._kill()
             self._finish("tampered")
+
+    def _accept(self, data: memoryview) -> None:
+        if self._future is None or self._future.done():
+            raise frames.TamperError("bytes that nobody asked for")
+        if self._partial:
+            self._partial += data
+            used = self._take(memoryview(self._partial))
+            del self._partial[:used]
+        else:
+            used = self._take(data)
+            self._partial += data[used:]
+        if self._partial and self._future.done():
+            raise frames.TamperError("bytes after the last result")
 
     def _take(self, data: memoryview) -> int:
         """Take the whole frames at the front of *data*; returns how many bytes they were."""
@@ -274,7 +276,7 @@ class Executor:
         return min(running[1] + self._seconds[index] + self._grace_s, bound)
 
     def _running(self, now: float) -> tuple[int, float] | None:
-        """Index and start of the running item; the executor writes both, so they may be anything."""
+        """Index and start of the running item, as far as what the executor wrote can be true."""
         nonce, index, started = frames.PAGE.unpack_from(self._page)
         if nonce != self._nonce or not len(self._replies) <= index < len(self._seconds):
             return None

@@ -11,7 +11,7 @@ from loopai.sandbox import outcome
 HEADER: Final = struct.Struct("<IQ")
 """Bytes of payload, nonce of the batch. The same as in `inside/wire.py`, as is all of this."""
 PAGE: Final = struct.Struct("<Qqd")
-"""The progress page: nonce of the batch, index of its running item, start by the monotonic clock."""
+"""The progress page: nonce of the batch, index of its running item, its start (monotonic, s)."""
 
 LOAD: Final = 0
 RUN: Final = 1

@@ -44,7 +44,7 @@ REFUSED = {
     "list proc": "return os.listdir('/proc')",
     "read own environment in proc": "return open('/proc/self/environ', 'rb').read()",
     "read passwd": "return open('/etc/passwd').read()",
-    "read installed packages": "return os.listdir(host['stdlib'] + '/site-packages')[0]",
+    "read installed packages": "return open(host['stdlib'] + '/site-packages/README.txt')",
     "read a disk": "return os.open('/dev/sda', os.O_RDONLY)",
     "write outside tmp": "return open('/escaped', 'w')",
     "write beside the interpreter": "return open(host['stdlib'] + '/json/escaped.py', 'w')",
@@ -75,8 +75,7 @@ REFUSED = {
     "duplicate a descriptor": "return os.dup(3)",
     "map memory to execute": "return mmap.mmap(-1, 4096, prot=mmap.PROT_EXEC | mmap.PROT_WRITE)",
     "make memory executable": "return call(10, ctypes.c_void_p(id(host) & ~4095), 4096, 5)",
-    "map a file to execute": "return mmap.mmap(os.open(host['stdlib'] + '/os.py', 0), 4096, "
-    "flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
+    "map a file to execute": "return mmap.mmap(os.open(os.__file__, 0), 4096, flags=2, prot=5)",
     "make a memory file": "return os.memfd_create('code')",
     "trace init": "return call(101, 16, 1, 0, 0)",
     "read init's memory": "return call(310, 1, 0, 0, 0, 0, 0)",
@@ -100,15 +99,13 @@ REFUSED = {
     "change its priority": "return os.nice(-5)",
     "attach shared memory": "return call(29, 0, 4096, 0o1777)",
     "open a message queue": "return call(240, b'queue', 0o102, 0o600, None)",
-    "allocate a file without end": "return os.posix_fallocate("
-    "os.open('/tmp/large', os.O_CREAT | os.O_RDWR), 0, 10**9)",
+    "allocate a file without end": "return os.posix_fallocate(os.open('/tmp/a', 66), 0, 10**9)",
     "fill the disk": "return [open(f'/tmp/{n}', 'wb').write(bytes(10**6)) for n in range(100)]",
     "write a file beyond the limit": "return open('/tmp/one', 'wb').write(bytes(17 * 2**20))",
     "open too many files": "return [open('/dev/null') for _ in range(100)]",
     "wait for another's end": "return os.waitpid(-1, 0)",
     "make a directory at the root": "return os.mkdir('/escaped')",
-    "set an extended attribute": "open('/tmp/x', 'w').close(); "
-    "return os.setxattr('/tmp/x', 'user.a', b'b')",
+    "set an attribute": "open('/tmp/x', 'w'); os.setxattr('/tmp/x', 'user.a', b'b')",
     "read the kernel log": "return call(103, 3, ctypes.create_string_buffer(64), 64)",
     "open by handle": "return call(304, -100, ctypes.create_string_buffer(64), 0)",
 }
@@ -116,12 +113,7 @@ REFUSED = {
 # Each must end as the kind beside it.
 ENDS = {
     "x32 system call": ("return libc.syscall(0x40000000 + 39)", "killed"),
-    "foreign architecture": (
-        # int 0x80 from mapped code would need memory to execute; the nearest a program gets is
-        # existing code: none in libc. Jumping to a page of its own is a fault.
-        "ctypes.CFUNCTYPE(None)(id(host))()",
-        "killed",
-    ),
+    "jump into data": ("ctypes.CFUNCTYPE(None)(id(host))()", "killed"),
     "forged frame with a wrong nonce": (
         "os.write(3, (2).to_bytes(4, 'little') + bytes(8) + b'\\x91\\x90'); return 1",
         "killed",

@@ -57,8 +57,17 @@ def run(value):
     ]
 """
     assert await cells.value(code) == [
-        "060", "1.1", "e3b0c442", "sndbx", 2, "LATIN SMALL LETTER E WITH ACUTE", "a%20b", 7, "•", "x",
-    ]  # fmt: skip
+        "060",
+        "1.1",
+        "e3b0c442",
+        "sndbx",
+        2,
+        "LATIN SMALL LETTER E WITH ACUTE",
+        "a%20b",
+        7,
+        "•",
+        "x",
+    ]
 
 
 async def test_library_may_import_more_of_itself(cells):
@@ -123,9 +132,12 @@ async def test_evil_description_of_an_exception_is_survived(cells, body, kind):
 
 
 async def test_python_loop_is_a_timeout_with_its_line(cells):
-    outcome = await cells.one("def run(value):\n    while True:\n        pass\n", timeout_ms=50)
+    """The line is known where the soft deadline strikes; on a busy machine the kill may be first."""
+    code = "def run(value):\n    while value:\n        pass\n"
+    await cells.load(code)
+    outcome = await cells.one(code, True, timeout_ms=200)
     assert (outcome.kind, outcome.error_type) == ("timeout", "timeout")
-    assert 45 <= outcome.run_ms
+    assert outcome.message in {"line 2: timed out", "line 3: timed out", "killed after 200 ms"}
 
 
 @pytest.mark.parametrize(
@@ -215,8 +227,8 @@ async def test_value_outside_json_is_an_invalid_result(cells, expression, reason
 
 
 async def test_depth_of_64_is_a_success(cells):
-    code = "import functools\ndef run(value):\n    return functools.reduce(lambda a, _: [a], range(64), 1)\n"
-    await cells.value(code)
+    deep = "__import__('functools').reduce(lambda a, _: [a], range(64), 1)"
+    await cells.value(f"def run(value):\n    return {deep}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What runs inside a cell: bound read-only into it, standard library only, no import of the rest."""
+"""What runs inside a cell: bound read-only into it, standard library only."""

@@ -29,8 +29,8 @@ _RECEIVE_BYTES = 64 * 1024
 DATA_FD = 3
 
 
-class Deadline(BaseException):  # noqa: N818 (no Exception: `except Exception` must not catch it)
-    """The soft deadline of the running call has passed."""
+class Deadline(BaseException):
+    """The soft deadline of the running call has passed. `except Exception` must not catch it."""
 
 
 def harden(
@@ -184,7 +184,7 @@ class Executor:
         elapsed_us = int((time.monotonic() - started) * 1e6)
         reply = wire.integer(elapsed_us) + wire.binary(output)
         if self._capture.parts:
-            # [success, µs, output, type, message, stdout]
+            # The long form has type and message, empty here, before stdout.
             return b"\x96\x00" + reply + b"\xa0\xa0" + wire.text(self._capture.take())
         return b"\x93\x00" + reply
 

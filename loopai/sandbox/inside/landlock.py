@@ -1,7 +1,9 @@
 """Landlock through ctypes: what a process may reach, by the ABI level that the kernel has.
 
-Layouts and bits: linux/landlock.h. The three system calls have the same numbers everywhere.
+Layouts, bits and the level that brought each: linux/landlock.h. The three system calls have the
+same numbers everywhere.
 """
+# ruff: noqa: PLR2004 (ABI levels)
 
 import ctypes
 import os
@@ -18,6 +20,7 @@ _TRUNCATE = 1 << 14
 READ = _READ_FILE | _READ_DIR
 WRITE = _WRITE_FILE | _TRUNCATE
 READ_WRITE = READ | WRITE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
+_ANY_RIGHTS = -1
 _FILE_RIGHTS = _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 _NET_TCP = 0b11
@@ -50,7 +53,8 @@ def ruleset(libc: ctypes.CDLL, level: int, grants: dict[str, int]) -> int:
         raise OSError(ctypes.get_errno(), "landlock ruleset refused")
     for path, rights in grants.items():
         # O_PATH of a file takes file rights only; the kernel refuses directory rights on it.
-        granted = rights & handled if os.path.isdir(path) else rights & handled & _FILE_RIGHTS
+        kind = _ANY_RIGHTS if os.path.isdir(path) else _FILE_RIGHTS  # noqa: PTH112 (no pathlib here)
+        granted = rights & handled & kind
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             rule = struct.pack("=Qi", granted, fd)

@@ -16,14 +16,16 @@ def _loaded() -> list[str]:
     """Shared objects by the names that the loader found them under, the loader itself included."""
     names: list[str] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p)
     def visit(entry: "ctypes._Pointer[_Object]", _size: int, _data: object) -> int:
         name = os.fsdecode(entry.contents.name or b"")
         if name.startswith("/"):
             names.append(name)
         return 0
 
-    ctypes.CDLL(None).dl_iterate_phdr(visit, None)
+    callback = ctypes.CFUNCTYPE(
+        ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p
+    )
+    ctypes.CDLL(None).dl_iterate_phdr(callback(visit), None)
     return names
 
 

@@ -6,7 +6,7 @@ import struct
 HEADER = struct.Struct("<IQ")
 """Bytes of payload, nonce of the batch."""
 PAGE = struct.Struct("<Qqd")
-"""The progress page: nonce of the batch, index of its running item, start by the monotonic clock."""
+"""The progress page: nonce of the batch, index of its running item, its start (monotonic, s)."""
 
 LOAD = 0
 RUN = 1
