@@ -53,7 +53,7 @@ def find() -> str:
 
 
 def executable() -> str:
-    """Return the interpreter below this process's venv, whose own link would look for pyvenv.cfg."""
+    """Return the interpreter below this process's venv, whose own link wants a pyvenv.cfg."""
     base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 (sole way)
     return os.path.realpath(base)
 

@@ -110,6 +110,9 @@ REFUSED = {
     "open by handle": "return call(304, -100, ctypes.create_string_buffer(64), 0)",
 }
 
+OVERFLOW = """sys.setrecursionlimit(10**9)
+    return sorted([1, 2], key=lambda _: attempt(host))"""
+
 # Each must end as the kind beside it.
 ENDS = {
     "x32 system call": ("return libc.syscall(0x40000000 + 39)", "killed"),
@@ -129,11 +132,7 @@ ENDS = {
         "timeout",
     ),
     "sleep": ("time.sleep(100)", "timeout"),
-    "jump over the stack": (
-        "sys.setrecursionlimit(10**9)\n    f = lambda x: f(x)\n"
-        "    return f(sorted([1, 2], key=lambda _: attempt(host)))",
-        "killed",
-    ),
+    "jump over the stack": (OVERFLOW, "killed"),
 }
 
 

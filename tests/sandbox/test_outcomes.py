@@ -132,7 +132,7 @@ async def test_evil_description_of_an_exception_is_survived(cells, body, kind):
 
 
 async def test_python_loop_is_a_timeout_with_its_line(cells):
-    """The line is known where the soft deadline strikes; on a busy machine the kill may be first."""
+    """The soft deadline knows the line; on a busy machine the kill may come first."""
     code = "def run(value):\n    while value:\n        pass\n"
     await cells.load(code)
     outcome = await cells.one(code, True, timeout_ms=200)
