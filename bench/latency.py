@@ -1,0 +1,46 @@
+"""A warm lone caller, HTTP to HTTP: every answer durable and recorded before it is sent."""
+
+import asyncio
+import statistics
+import time
+
+import httpx
+from rich import console, table
+
+from bench import product
+from loopai.embedded.broker import Sync
+
+ROUNDS = 5
+CALLS_A_ROUND = 300
+MODES: tuple[Sync, Sync] = ("always", "default")
+
+
+def main() -> None:
+    """Measure and print one table; takes about half a minute."""
+    seconds = asyncio.run(_measure())
+    shown = table.Table("broker's sync_interval", "p50", "p99", "per second", title="lone caller")
+    for mode in MODES:
+        times = sorted(seconds[mode])
+        p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
+        shown.add_row(mode, f"{p50 * 1000:.2f} ms", f"{p99 * 1000:.2f} ms", f"{1 / p50:,.0f}")
+    console.Console().print(shown)
+
+
+async def _measure() -> dict[Sync, list[float]]:
+    """Both modes in turn, A B A B, so that a machine that slows down does so for both."""
+    seconds: dict[Sync, list[float]] = {mode: [] for mode in MODES}
+    async with product.running("always") as always, product.running("default") as default:
+        clients: dict[Sync, httpx.AsyncClient] = {"always": always, "default": default}
+        for _ in range(ROUNDS):
+            for mode in MODES:
+                for _ in range(CALLS_A_ROUND):
+                    seconds[mode].append(await _call(clients[mode]))
+    return seconds
+
+
+async def _call(http: httpx.AsyncClient) -> float:
+    started = time.perf_counter()
+    answer = await http.post(product.EXECUTE, json={"input": product.INPUT})
+    took = time.perf_counter() - started
+    answer.raise_for_status()
+    return took
