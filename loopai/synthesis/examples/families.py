@@ -17,10 +17,12 @@ FOLDS: Final = 5
 FOLD_EXAMPLES_MAX: Final = 2_000
 """Choosing needs fewer examples than fitting; more than this only costs time."""
 REPEATED_BELOW: Final = 400
-REPEATS: Final = 3
-"""With fewer examples than this one division into folds is too coarse, so several are averaged."""
+REPEATS: Final = 2
+"""With fewer examples than this one division into folds is too coarse, so two are averaged."""
 
-GAIN_ERRORS_MIN: Final = 0.5
+GAIN_ERRORS_MIN: Final = 1.0
+WIDE_COLUMNS_MIN: Final = 100
+"""With more columns a tree looks at a third of them for each branch, or fitting takes too long."""
 FEW_CLASSES_MAX: Final = 10
 """With more classes every fit takes long, and fewer settings are tried."""
 LEAF_NUMBERS_MAX: Final = 30_000
@@ -83,7 +85,8 @@ def families(views: Views, wanted: goal.Goal) -> list[Family]:
     if views.pieces is not None:
         tried += _text("pieces", wanted, mixed=views.table is not None)
     if views.table is not None:
-        tried += _numbers() if wanted.kind == "number" else _classes(wanted)
+        wide = views.table.raw.shape[1] > WIDE_COLUMNS_MIN
+        tried += _numbers(wide=wide) if wanted.kind == "number" else _classes(wanted, wide=wide)
     return tried
 
 
@@ -94,7 +97,7 @@ def choose(
 
     The loss is 1 for a wrong class, and the absolute error for numbers: hits within the tolerance
     are too coarse to choose by. Of one kind the best is taken; another kind, whose programs are
-    larger, must beat it by half a standard error of the difference, or chance would choose.
+    larger, must beat it by a standard error of the difference, or chance would choose.
     """
     tried = families(views, wanted)
     if not tried:
@@ -190,10 +193,11 @@ def _text(view: View, wanted: goal.Goal, *, mixed: bool) -> list[Family]:
     return tried
 
 
-def _classes(wanted: goal.Goal) -> list[Family]:
+def _classes(wanted: goal.Goal, *, wide: bool) -> list[Family]:
     def family(name: str, form: Form, make: Callable[[int], Any]) -> Family:  # Any: as above
         return Family(name=name, view="table", form=form, make=make)
 
+    looked_at = 0.3 if wide else None
     # Every leaf carries a number for each class: more classes, fewer trees and leaves.
     classes = len(wanted.classes)
     trees = max(10, min(40, 400 // classes))
@@ -225,17 +229,22 @@ def _classes(wanted: goal.Goal) -> list[Family]:
                 "gradient boosted trees",
                 "trees",
                 lambda seed: ensemble.GradientBoostingClassifier(
-                    n_estimators=60, max_depth=3, subsample=0.8, random_state=seed
+                    n_estimators=60,
+                    max_depth=3,
+                    subsample=0.8,
+                    max_features=looked_at,
+                    random_state=seed,
                 ),
             )
         )
     return tried
 
 
-def _numbers() -> list[Family]:
+def _numbers(*, wide: bool) -> list[Family]:
     def family(name: str, form: Form, make: Callable[[int], Any]) -> Family:  # Any: as above
         return Family(name=name, view="table", form=form, make=make)
 
+    looked_at = 0.3 if wide else None
     return [
         *(
             family(f"ridge regression (alpha {alpha:g})", "linear", _ridge(alpha))
@@ -252,14 +261,22 @@ def _numbers() -> list[Family]:
             "random forest",
             "trees",
             lambda seed: ensemble.RandomForestRegressor(
-                40, max_leaf_nodes=64, min_samples_leaf=2, random_state=seed
+                40,
+                max_leaf_nodes=64,
+                min_samples_leaf=2,
+                max_features=looked_at,
+                random_state=seed,
             ),
         ),
         family(
             "gradient boosted trees",
             "trees",
             lambda seed: ensemble.GradientBoostingRegressor(
-                n_estimators=100, max_depth=3, subsample=0.8, random_state=seed
+                n_estimators=100,
+                max_depth=3,
+                subsample=0.8,
+                max_features=looked_at,
+                random_state=seed,
             ),
         ),
     ]
