@@ -228,23 +228,17 @@ def test_held_out_examples_share_no_input_with_seen_ones():
 
 
 def test_held_out_examples_do_not_change_the_program():
-    """Turning their labels around must leave the program as it is: it never saw them."""
+    """Other texts in their places leave the program as it is, byte for byte: it never saw them."""
     pairs = support.texts(120, 8)
     candidate, _ = only(pairs)
     held = {msgspec.json.decode(example.input) for example in candidate.held_out}
-    turned = {"complaint": "thanks", "thanks": "complaint", "question": "question"}
-    # Swap labels of pairs of held-out examples, so that each label keeps its count.
-    complaints = [
-        i for i, (text, label) in enumerate(pairs) if text in held and label == "complaint"
+    other = [
+        (f"zebra {index} unheard of" if text in held else text, label)
+        for index, (text, label) in enumerate(pairs)
     ]
-    thanks = [i for i, (text, label) in enumerate(pairs) if text in held and label == "thanks"]
-    swapped = list(pairs)
-    for left, right in zip(complaints, thanks, strict=False):
-        for index in (left, right):
-            swapped[index] = (pairs[index][0], turned[pairs[index][1]])
-    again, _ = only(swapped)
-    same = {msgspec.json.decode(example.input) for example in again.held_out} == held
-    assert not same or again.code == candidate.code
+    again, _ = only(other)
+    assert {msgspec.json.decode(example.input)[:5] for example in again.held_out} == {"zebra"}
+    assert again.code == candidate.code
 
 
 def test_the_program_is_the_fitted_model():
