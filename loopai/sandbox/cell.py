@@ -35,6 +35,7 @@ class Cell:
         self._enclosure: enclosure_.Enclosure | None = None
         self._active: executor_.Executor | None = None
         self._spare: asyncio.Task[executor_.Executor] | None = None
+        self._closed = False
 
     async def load(self) -> None:
         """Make sure that an executor holds the program; raises LoadError or EnclosureError."""
@@ -70,7 +71,8 @@ class Cell:
         return [rest if one is None else one for one in outcomes]
 
     async def close(self) -> None:
-        """Kill everything in the cell and wait until it is gone."""
+        """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
+        self._closed = True
         async with self._lock:
             await self._break()
 
@@ -110,7 +112,7 @@ class Cell:
                 [timeouts_ms[index] / 1000 for index in pending],
             )
             for index, reply in zip(pending, run.replies, strict=False):
-                outcomes[index] = self._outcome(reply)
+                outcomes[index] = self._outcome(reply, run.wall_ms)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
                 return
@@ -140,7 +142,7 @@ class Cell:
             executor = await self._ready()
         return await executor.run(inputs, seconds)
 
-    def _outcome(self, reply: frames.Reply) -> outcome.Outcome:
+    def _outcome(self, reply: frames.Reply, wall_ms: float) -> outcome.Outcome:
         limits = self._limits
         kind = frames.KINDS[reply.status]
         output = None
@@ -155,12 +157,14 @@ class Cell:
             output=output,
             error_type=error_type,
             message=message,
-            run_ms=reply.elapsed_us / 1000,
+            run_ms=min(reply.elapsed_us / 1000, wall_ms),
             stdout=_cut(reply.stdout, limits.stdout_bytes_max),
         )
 
     async def _ready(self) -> executor_.Executor:
         """Return an executor that holds the program, and have a spare in the making behind it."""
+        if self._closed:
+            raise enclosure_.EnclosureError("the cell is closed")
         active = self._active
         if active is not None and (not active.usable or self._stale(active)):
             self._retire()

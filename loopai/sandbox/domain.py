@@ -53,7 +53,8 @@ def _children(
         reason = _text(key)
         if reason is not None:
             return f"key: {reason}"
-        stack.append((child, f"{path}/{key:.100}", depth + 1))
+        token = key[:100].replace("~", "~0").replace("/", "~1")
+        stack.append((child, f"{path}/{token}", depth + 1))
     return None
 
 

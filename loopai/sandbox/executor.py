@@ -34,6 +34,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     otherwise the executor may have gone on for a while, so exact only in a batch of one."""
     elapsed_ms: float = 0.0
     """How long the culprit had been running."""
+    wall_ms: float
+    """How long all of it took, by the host's clock."""
     detail: str = ""
 
 
@@ -113,9 +115,10 @@ class Executor:
         self._former, self._nonce = self._nonce, _nonces.getrandbits(64)
         frame = frames.encode_run(self._nonce, inputs, seconds)
         end = await self._exchange(frame, seconds)
-        if end == "done":
-            return Run(replies=self._replies, end=end)
         now = time.monotonic()
+        wall_ms = (now - self._begun) * 1000
+        if end == "done":
+            return Run(replies=self._replies, end=end, wall_ms=wall_ms)
         running = self._overdue if end == "timeout" else self._running(now)
         if self._stale:
             running = None
@@ -126,6 +129,7 @@ class Executor:
             end=end,
             culprit=None if running is None else running[0],
             elapsed_ms=0.0 if running is None else (now - running[1]) * 1000,
+            wall_ms=wall_ms,
             detail=self._detail,
         )
 
@@ -251,10 +255,11 @@ class Executor:
 
     def _watch(self) -> None:
         """The hard deadline of the running item has come, or that of an earlier one."""
+        if self._future is None or self._future.done():
+            return
         # What has been answered in time counts, even if this loop was too busy to read it.
         self._receive()
-        future = self._future
-        if future is None or future.done():
+        if self._future.done():
             return
         now = time.monotonic()
         running = self._running(now)

@@ -150,3 +150,15 @@ async def test_executor_is_recycled_after_its_runs(make_cells):
     code = "seen = []\ndef run(value):\n    seen.append(value)\n    return len(seen)\n"
     answers = [await cells.value(code) for _ in range(200)]
     assert max(answers) < 200
+
+
+async def test_calls_that_wait_for_a_closed_pool_are_lost(cells):
+    """They must not build the cell again behind the back of close()."""
+    code = "def run(value):\n    return value\n"
+    await cells.load(code)
+    waiting = [asyncio.ensure_future(cells.one(code, number)) for number in range(20)]
+    while not any(task.done() for task in waiting):
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    await cells.close()
+    assert {(await task).kind for task in waiting} <= {"success", "lost"}
+    assert not cells.descendants()
