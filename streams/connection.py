@@ -46,8 +46,8 @@ class Connection:
                 await self.client.close()
 
 
-async def connect(url: str, *, name: str) -> Connection:
-    """Connect to *url* as *name*. BrokerUnavailable after 10 s, or when JetStream is not there."""
+async def connect(url: str, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    """Connect to *url* as *name*. BrokerUnavailable after *timeout_s*, or without JetStream."""
     connection = Connection()
 
     async def reconnected() -> None:
@@ -66,7 +66,7 @@ async def connect(url: str, *, name: str) -> Connection:
         last[:] = [error]
 
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await connection.client.connect(
                 url,
                 name=name,

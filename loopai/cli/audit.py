@@ -11,6 +11,9 @@ from loopai import views
 from loopai.cli import api, failure, moment, options, output
 from streams import messages, subjects
 
+BROKER_S_MAX = 3.0
+"""A person waits at the terminal: a broker that is there answers in milliseconds."""
+
 app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
 
 
@@ -80,7 +83,7 @@ async def _tail(
     from streams import connection, replay  # noqa: PLC0415 (kept from `loopai --help`)
 
     try:
-        connected = await connection.connect(url, name="loopai-audit")
+        connected = await connection.connect(url, name="loopai-audit", timeout_s=BROKER_S_MAX)
     except connection.BrokerUnavailable as error:
         raise failure.Failure(str(error)) from error
     printed = 0

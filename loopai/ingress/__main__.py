@@ -1,7 +1,9 @@
 """`python -m loopai.ingress`: serve the HTTP API until SIGTERM or Ctrl-C, then drain."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import sys
 
@@ -15,7 +17,7 @@ from loopai.observe import logs
 from streams import connection
 
 BACKLOG = 2048
-DRAIN_S = 20
+DRAIN_S = 8
 
 
 def main() -> int:
@@ -58,14 +60,19 @@ async def _serve(
             timeout_keep_alive=75,
         )
     )
+    # uvicorn would raise the signal again when it has drained, before we have closed the rest.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    closed = asyncio.create_task(connected.closed.wait())
-    await asyncio.wait({serving, closed}, return_when=asyncio.FIRST_COMPLETED)
-    lost = not serving.done()
+    ends = [asyncio.create_task(event.wait()) for event in (stop, connected.closed)]
+    await asyncio.wait({serving, *ends}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving
-    closed.cancel()
-    return 1 if lost else 0
+    for end in ends:
+        end.cancel()
+    return 0 if stop.is_set() else 1
 
 
 def _listen(host: str, port: int) -> socket.socket:

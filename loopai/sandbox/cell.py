@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from loopai.sandbox import domain, frames, outcome, program
+from loopai import domain
+from loopai.sandbox import frames, outcome, program
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
 from loopai.sandbox import limits as limits_

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from loopai.sandbox import domain
+from loopai import domain
 
 
 def nested(depth, value=1):
