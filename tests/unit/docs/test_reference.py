@@ -1,0 +1,116 @@
+"""The reference pages name everything that there is, and links lead somewhere."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from loopai import errors, settings
+from loopai.cli import main
+from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
+from streams import topology
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+_SCHEME = re.compile(r"[a-z]+:")
+
+
+def row(page: str, name: str) -> list[str]:
+    """The cells of the row that begins with `name` in a table of *page*."""
+    text = (REFERENCE / page).read_text()
+    line = re.search(rf"^\| *`{re.escape(name)}` *\|(.*)\|$", text, re.MULTILINE)
+    assert line is not None, f"docs/reference/{page} has no row for {name}"
+    return [cell.strip() for cell in line[1].split(" | ")]
+
+
+@pytest.mark.parametrize("field", settings.Settings.__struct_fields__)
+def test_every_setting_is_documented_with_its_default(field: str) -> None:
+    """A variable that the page leaves out, or gives another default, is found."""
+    default = getattr(settings.Settings(), field)
+    assert row("settings.md", f"LOOPAI_{field.upper()}")[0].startswith(f"`{default}`")
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    """A variable that was taken away leaves the page as well."""
+    named = set(
+        re.findall(r"^\| `LOOPAI_([A-Z_]+)`", (REFERENCE / "settings.md").read_text(), re.MULTILINE)
+    )
+    assert {name.lower() for name in named} == set(settings.Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize("code", errors.CODES)
+def test_every_error_code_is_documented_with_its_status(code: str) -> None:
+    """A code that the page leaves out, or gives another status, is found."""
+    assert row("errors.md", code)[0] == str(errors.CODES[code].status)
+
+
+def test_no_error_code_is_documented_that_does_not_exist() -> None:
+    """A code that was taken away leaves the page as well."""
+    text = (REFERENCE / "errors.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z_]+)` \| \d{3} ", text, re.MULTILINE)) == set(errors.CODES)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
+        for resource in (tasks, artifacts, generate, execute, executions, batch, health)
+        for route in resource.routes
+        for method in sorted((route.methods or set()) - {"HEAD"})
+    ],
+)
+def test_every_route_is_documented(route: str) -> None:
+    """A route that the page leaves out is found."""
+    text = (REFERENCE / "http.md").read_text()
+    method, path = route.split(" ")
+    spelled = re.sub(r"{(execution|operation)}", "{id}", path)
+    assert re.search(rf"`([A-Z]+/)*{method}(/[A-Z]+)* {re.escape(spelled)}`", text), route
+
+
+@pytest.mark.parametrize("name", [each.name for each in topology.STREAMS + topology.BUCKETS])
+def test_every_stream_and_bucket_is_documented(name: str) -> None:
+    """A stream or bucket that the page of the bus leaves out is found."""
+    assert re.search(rf"(\| |`){name}( \||`)", (REFERENCE / "bus.md").read_text())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [each.name or each.callback.__name__ for each in main.app.registered_commands if each.callback]
+    + [group.name for group in main.app.registered_groups],
+)
+def test_every_command_is_documented(command: str) -> None:
+    """A command that the page leaves out is found."""
+    assert f"`loopai {command}" in (REFERENCE / "cli.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_resolves(page: Path) -> None:
+    """Links lead to files that exist, and to headings that exist in them."""
+    broken = [link for link in _LINK.findall(_prose(page)) if not _resolves(page, link)]
+    assert broken == []
+
+
+def _resolves(page: Path, link: str) -> bool:
+    if _SCHEME.match(link):
+        return True
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if not target.exists() or not target.is_relative_to(ROOT):
+        return False
+    return not anchor or anchor in {_anchor(found) for found in _HEADING.findall(_prose(target))}
+
+
+def _prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text())
+
+
+def _anchor(heading: str) -> str:
+    """The fragment that GitHub gives *heading*."""
+    kept = (c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in "LN")
+    return "".join(kept).replace(" ", "-")
