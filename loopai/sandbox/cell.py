@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from loopai import domain
-from loopai.sandbox import frames, outcome, program
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
+from loopai.sandbox import frames, outcome, program
 from loopai.sandbox import limits as limits_
 
 _SPARE_KINDS: Final = frozenset({"timeout", "out_of_memory"})
