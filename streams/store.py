@@ -111,11 +111,13 @@ class Bucket(Generic[M]):
         """
         seen = 0
         caught_up = False
+        opened = False
         while True:
             watching = pull.Pull(
                 self._connection, self._spec.stream, name := _name(), slots=WATCH_SLOTS
             )
-            pending = await self._watch_from(name, keys, seen)
+            pending = await self._watch_from(name, keys, seen, insist=opened)
+            opened = True
             if pending == 0 and not caught_up:
                 caught_up = True
                 yield None
@@ -141,8 +143,11 @@ class Bucket(Generic[M]):
             finally:
                 await watching.stop()
 
-    async def _watch_from(self, name: str, keys: str, seen: int) -> int:
-        """Make the consumer behind a watch; how many messages it will deliver first."""
+    async def _watch_from(self, name: str, keys: str, seen: int, *, insist: bool) -> int:
+        """Make the consumer behind a watch; how many messages it will deliver first.
+
+        With *insist* it tries until the client is closed, else StoreUnavailable at the first error.
+        """
         start = (
             {"deliver_policy": js.DeliverPolicy.BY_START_SEQUENCE, "opt_start_seq": seen + 1}
             if seen
@@ -161,7 +166,7 @@ class Bucket(Generic[M]):
             try:
                 info = await self._connection.jetstream.add_consumer(self._spec.stream, config)
             except (nats.errors.Error, TimeoutError) as error:
-                if self._connection.client.is_closed or not seen:
+                if self._connection.client.is_closed or not insist:
                     raise StoreUnavailable(f"{self._spec.name}: {error or type(error)}") from error
                 await asyncio.sleep(pull.GONE_WAIT_S)
             else:
