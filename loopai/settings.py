@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 
 from loopai import errors
+from streams import topology
 
 KIB = 1024
 MIB = 1024 * KIB
+BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,8 @@ def read(environment: Mapping[str, str]) -> Settings:
 def address(text: str, name: str) -> tuple[str, int]:
     """HOST:PORT taken apart. StartupError names *name* when it is neither."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004
+    known = port.isascii() and port.isdecimal() and len(port) <= len("65535")
+    if not host or not known or int(port) > 65_535:  # noqa: PLR2004
         raise errors.StartupError(f"{name}={text!r}: expected HOST:PORT, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
 
@@ -85,6 +88,11 @@ def _check(settings: Settings) -> None:
         raise errors.StartupError("LOOPAI_TIMEOUT_MS must not exceed LOOPAI_TIMEOUT_MS_MAX")
     if settings.run_ms_max > settings.timeout_ms_max:
         raise errors.StartupError("LOOPAI_RUN_MS_MAX must not exceed LOOPAI_TIMEOUT_MS_MAX")
+    if settings.body_bytes_max > BODY_BYTES_MOST:
+        raise errors.StartupError(
+            f"LOOPAI_BODY_BYTES_MAX={settings.body_bytes_max}: must not exceed {BODY_BYTES_MOST}, "
+            "so that a task fits into one message on the bus"
+        )
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise errors.StartupError(
             f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"

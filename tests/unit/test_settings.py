@@ -1,0 +1,73 @@
+import pathlib
+
+import pytest
+
+from loopai import errors, settings
+from streams import topology
+
+NUMBERS = [
+    name
+    for name in settings.Settings.__struct_fields__
+    if isinstance(getattr(settings.Settings(), name), int)
+]
+
+
+def test_an_empty_environment_gives_the_defaults():
+    """Nothing must be set; what the environment holds besides is not ours."""
+    assert settings.read({"PATH": "/bin", "LOOPAI_UNKNOWN": "x"}) == settings.Settings()
+
+
+def test_the_defaults_are_those_of_the_documentation():
+    """Users rely on them: 1 MiB bodies, 30 s, port 8080 of the loopback."""
+    known = settings.Settings()
+    assert known.http_address == ("127.0.0.1", 8080)
+    assert known.body_bytes_max == 1024 * 1024
+    assert known.timeout_ms == 30_000
+    assert known.execute_backlog_max == 10_000
+
+
+def test_every_field_is_read_from_its_variable():
+    """LOOPAI_ and the field's name in capitals."""
+    known = settings.read({"LOOPAI_HTTP": "[::1]:9000", "LOOPAI_TIMEOUT_MS": "1000"})
+    assert known.http_address == ("::1", 9000)
+    assert known.timeout_ms == 1000
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["", "ten", "1.5", "0", "-1", "٣", "9" * 5000])
+def test_a_bad_number_stops_by_the_name_of_its_variable(name, value):
+    """An operator reads which variable is wrong, not a traceback."""
+    with pytest.raises(errors.StartupError, match=f"LOOPAI_{name.upper()}"):
+        settings.read({f"LOOPAI_{name.upper()}": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "8080", ":8080", "localhost", "localhost:", "a:http", "a:65536", "a:-1", "a:²", "a:٣"],
+)
+def test_a_bad_address_stops_by_the_name_of_its_variable(value):
+    """HOST:PORT is said with an example."""
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_HTTP=.*such as 127\.0\.0\.1:8080"):
+        settings.read({"LOOPAI_HTTP": value})
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"LOOPAI_TIMEOUT_MS": "300001"}, "LOOPAI_TIMEOUT_MS"),
+        ({"LOOPAI_RUN_MS_MAX": "300001"}, "LOOPAI_RUN_MS_MAX"),
+        ({"LOOPAI_LOG_LEVEL": "loud"}, "LOOPAI_LOG_LEVEL"),
+        ({"LOOPAI_BODY_BYTES_MAX": str(topology.MESSAGE_BYTES_MAX)}, "LOOPAI_BODY_BYTES_MAX"),
+    ],
+)
+def test_limits_that_contradict_each_other_stop(environment, named):
+    """Relations between limits are checked at the start, not found out under load."""
+    with pytest.raises(errors.StartupError, match=named):
+        settings.read(environment)
+
+
+def test_artifacts_lie_below_the_data_directory(tmp_path):
+    """One folder holds all that a process keeps; a relative one is made absolute at once."""
+    known = settings.read({"LOOPAI_DATA_DIR": str(tmp_path)})
+    assert known.artifacts_dir == tmp_path / "artifacts"
+    assert settings.Settings().artifacts_dir == pathlib.Path(".loopai/artifacts").resolve()
