@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 _VERSION: Final = 7
+_LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: the last time that every library can tell."""
 
 
 def new() -> str:
@@ -23,12 +25,14 @@ def at(unix_ms: int, randomness: bytes) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether *text* is a UUIDv7 as `new` writes it: lower case, with hyphens."""
+    """Whether *text* is a UUIDv7 of a time before the year 10000, in lower case with hyphens."""
     try:
         parsed = uuid.UUID(text)
     except ValueError:
         return False
-    return parsed.version == _VERSION and str(parsed) == text
+    if parsed.version != _VERSION or str(parsed) != text:
+        return False
+    return parsed.int >> 80 <= _LAST_MS
 
 
 def minted_ms(identifier: str) -> int:

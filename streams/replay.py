@@ -7,6 +7,7 @@ on work queues too, and can be repeated; a replay is at least once.
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -16,6 +17,8 @@ import nats.errors
 
 from streams import codec, ids, intake, messages, subjects, topology
 from streams.connection import Connection
+
+log = logging.getLogger(__name__)
 
 BATCH: Final = 256
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -106,7 +109,13 @@ async def records(
     reading = read(connection, topology.RECORDS.name, subject, since=since, follow=follow)
     async with contextlib.aclosing(reading) as stored:
         async for message in stored:
-            for record in codec.RECORDS.decode(message.payload).records:
+            try:
+                batch = codec.RECORDS.decode(message.payload)
+            except codec.Undecodable as error:
+                # Whoever may publish may publish rubbish: it must not hide what lies behind it.
+                log.warning("%s %d: %s", topology.RECORDS.name, message.sequence, error)
+                continue
+            for record in batch.records:
                 yield record
 
 
@@ -152,7 +161,11 @@ async def dead(
     reading = read(connection, topology.DEAD.name, subject, since=since)
     async with contextlib.aclosing(reading) as letters:
         async for message in letters:
-            letter = codec.DEAD.decode(message.payload)
+            try:
+                letter = codec.DEAD.decode(message.payload)
+            except codec.Undecodable as error:
+                log.warning("%s %d: %s", topology.DEAD.name, message.sequence, error)
+                continue
             if execution_id in letter.execution_ids:
                 return letter
     return None
