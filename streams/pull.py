@@ -103,23 +103,28 @@ class Pull:
 
     async def _keep_asking(self) -> None:
         while True:
-            if self._restart or (
-                self._outstanding and time.monotonic() - self._last_heard > SILENCE_S
-            ):
-                self._restart = False
-                await self._close_inbox()
-                await self._open_inbox()
-            try:
-                await self._ask()
-            except nats.errors.Error as error:
-                # The broker is away and the client's buffer full; the reconnect starts afresh.
-                log.warning("pull %s: %s", self._consumer, error)
+            # While the broker is away the client buffers a new inbox but not its end: the broker
+            # would deliver to inboxes that nobody reads. The reconnect starts afresh.
+            if self._connection.client.is_connected:
+                await self._ask_afresh()
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
+
+    async def _ask_afresh(self) -> None:
+        """Ask, with a new inbox where the old one's requests may be lost."""
+        silent = self._outstanding and time.monotonic() - self._last_heard > SILENCE_S
+        if self._restart or silent:
+            self._restart = False
+            await self._close_inbox()
+            await self._open_inbox()
+        try:
+            await self._ask()
+        except nats.errors.Error as error:
+            log.warning("pull %s: %s", self._consumer, error)
 
     async def _ask(self) -> None:
         free = self._slots - self._in_hand - self._outstanding
