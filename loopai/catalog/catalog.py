@@ -23,8 +23,9 @@ ACTIVATABLE: frozenset[messages.ArtifactStatus] = frozenset({"validated", "activ
 class Catalog:
     """Everything known of tasks. Open with `opened`; errors are errors.ApiError.
 
-    Reads come from memory, which lags the bus by 2-3 ms; whoever misses something waits until
-    memory has caught up and looks again, so what one process wrote another finds.
+    Reads come from memory, which lags the bus by 2-3 ms. Whoever writes waits until memory has it;
+    whoever misses something waits until memory has caught up and looks again, so what one process
+    wrote another finds.
     """
 
     def __init__(self, connection: Connection, texts: programs.FilesystemStore) -> None:
@@ -63,8 +64,9 @@ class Catalog:
             raise errors.ApiError("TASK_NOT_FOUND", f"no task {reference[:130]!r}")
         return found
 
-    def tasks(self, tenant: str) -> list[TaskHead]:
+    async def tasks(self, tenant: str) -> list[TaskHead]:
         """All tasks of *tenant*, by name."""
+        await self._heads.settle()
         heads = (_with_revision(each) for each in self._heads.entries.values())
         return sorted((each for each in heads if each.tenant == tenant), key=lambda t: t.name)
 
@@ -77,6 +79,7 @@ class Catalog:
                 "TASK_ALREADY_EXISTS",
                 f"there is a task {task.name!r} already; choose another name or PATCH that one",
             ) from error
+        await self._heads.reach(revision)
         return msgspec.structs.replace(task, revision=revision)
 
     async def specification(self, tenant: str, reference: str) -> TaskSpecification:
@@ -105,6 +108,7 @@ class Catalog:
                 written = await self._tasks.update(key, changed, current.revision)
             except store.Conflict:
                 continue
+            await self._heads.reach(written)
             return msgspec.structs.replace(changed, revision=written)
         raise errors.ApiError("CONFLICT", f"the task {reference!r} keeps changing; try again")
 
@@ -119,6 +123,7 @@ class Catalog:
                 "CONFLICT", f"the task {reference!r} changed meanwhile"
             ) from error
         await self._rollouts.delete(current.id)
+        await self._heads.settle()
         await self._artifact_mirror.settle()
         for version in list(self._versions.get(current.id, ())):
             await self._artifacts.delete(subjects.artifact_key(current.id, version))
@@ -131,6 +136,9 @@ class Catalog:
             key = subjects.task_key(tenant, reference)
         entry = self._heads.entries.get(key)
         if entry is None or entry.value.tenant != tenant:
+            return None
+        # A deletion that memory slept through leaves an id that leads to its successor.
+        if reference not in (entry.value.id, entry.value.name):
             return None
         return _with_revision(entry)
 
@@ -159,11 +167,12 @@ class Catalog:
                 artifact, version=version, digest=digest, size_bytes=len(code.encode())
             )
             try:
-                await self._artifacts.create(
+                revision = await self._artifacts.create(
                     subjects.artifact_key(artifact.task_id, version), numbered
                 )
             except store.Conflict:
                 continue
+            await self._artifact_mirror.reach(revision)
             return numbered
 
     async def artifact(self, task_id: str, version: int) -> ProgramArtifact:
@@ -179,6 +188,7 @@ class Catalog:
     async def artifacts(self, task_id: str) -> list[ProgramArtifact]:
         """All versions, newest first."""
         await self._artifact_mirror.settle()
+        await self._rollout_mirror.settle()
         versions = self._versions.get(task_id, {})
         return [self._with_status(versions[number]) for number in sorted(versions, reverse=True)]
 
@@ -254,11 +264,14 @@ class Catalog:
             )
             try:
                 if entry:
-                    await self._rollouts.update(artifact.task_id, changed, entry.revision)
+                    revision = await self._rollouts.update(
+                        artifact.task_id, changed, entry.revision
+                    )
                 else:
-                    await self._rollouts.create(artifact.task_id, changed)
+                    revision = await self._rollouts.create(artifact.task_id, changed)
             except store.Conflict:
                 continue
+            await self._rollout_mirror.reach(revision)
             return changed
         raise errors.ApiError("CONFLICT", "the rollout keeps changing; try again")
 

@@ -53,7 +53,10 @@ class Mirror(Generic[M]):
 
         For the rare reader who misses something that a colleague may have written just now.
         """
-        target = await self._bucket.last_revision()
+        await self.reach(await self._bucket.last_revision())
+
+    async def reach(self, target: int) -> None:
+        """Wait until revision *target* is seen, such as one just written; 1 s at most."""
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S), self._moved:
                 await self._moved.wait_for(lambda: self._revision >= target)
