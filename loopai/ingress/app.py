@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,8 @@ from streams import codec, provision, store, topology
 from streams.connection import Connection
 
 API_VERSION = "1"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are counted by name; callers may make up others."""
 
 
 def build(made: services.Services) -> Starlette:
@@ -41,9 +44,12 @@ def build(made: services.Services) -> Starlette:
     app = Starlette(
         routes=[Mount("/api/v1", routes=routes), *health.routes],
         middleware=[Middleware(Observe)],
-        exception_handlers=dict.fromkeys(
-            (Exception, errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle
-        ),
+        exception_handlers={
+            **dict.fromkeys(
+                (Exception, errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle
+            ),
+            ClientDisconnect: problems.gone,
+        },
     )
     app.state.services = made
     return app
@@ -101,12 +107,15 @@ class Observe:
         try:
             await self._app(scope, receive, observed)
         finally:
-            endpoint = scope.get("endpoint")
-            route = (
-                f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}"
-                if endpoint
-                else "none"
-            )
+            route = _name(scope.get("route"))
+            method = scope["method"] if scope["method"] in METHODS else "other"
             metrics: IngressMetrics = scope["app"].state.services.metrics
-            metrics.requests.labels(route, scope["method"], str(status)).inc()
+            metrics.requests.labels(route, method, str(status)).inc()
             metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _name(route: object) -> str:
+    """`module.function` of what a path leads to; `none` where it leads nowhere."""
+    if not isinstance(route, Route):
+        return "none"
+    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.endpoint.__name__}"

@@ -15,6 +15,7 @@ from loopai.synthesis import screening
 from streams.messages import ProgramArtifact, TaskHead
 
 AUTHOR = "api"
+VERSION_DIGITS_MAX = 18
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,13 +88,16 @@ async def activate(request: Request) -> Response:
 async def _named(request: Request) -> tuple[TaskHead, ProgramArtifact]:
     catalog = services.of(request).catalog
     task = await catalog.task(services.TENANT, request.path_params["task"])
-    return task, await catalog.artifact(task.id, request.path_params["version"])
+    version = request.path_params["version"]
+    if not (version.isdecimal() and len(version) <= VERSION_DIGITS_MAX):
+        raise errors.ApiError("ARTIFACT_NOT_FOUND", f"the task has no version {version[:64]!r}")
+    return task, await catalog.artifact(task.id, int(version))
 
 
 routes = [
     Route("/tasks/{task}/artifacts", upload, methods=["POST"]),
     Route("/tasks/{task}/artifacts", list_all, methods=["GET"]),
-    Route("/tasks/{task}/artifacts/{version:int}", get, methods=["GET"]),
-    Route("/tasks/{task}/artifacts/{version:int}/program", program, methods=["GET"]),
-    Route("/tasks/{task}/artifacts/{version:int}/activate", activate, methods=["POST"]),
+    Route("/tasks/{task}/artifacts/{version}", get, methods=["GET"]),
+    Route("/tasks/{task}/artifacts/{version}/program", program, methods=["GET"]),
+    Route("/tasks/{task}/artifacts/{version}/activate", activate, methods=["POST"]),
 ]

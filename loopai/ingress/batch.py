@@ -117,29 +117,38 @@ class _Run:
 
         async def take() -> None:
             for index in order:
-                results[index] = await self._one(items[index], items[index].id or str(index))
+                results[index] = await self._one(index, items[index])
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._body.max_concurrency, len(items))):
                 group.create_task(take())
         return [result for result in results if result is not None]
 
-    async def _one(self, wanted: Item, name: str) -> Result:
+    async def _one(self, index: int, wanted: Item) -> Result:
+        name = str(index) if wanted.id is None else wanted.id
         if self._stopped:
             return _failed(name, "cancelled", "CANCELLED", "an earlier item failed")
         try:
-            item = self._item(wanted)
-        except schemas.Invalid as error:
-            result = _failed(name, "rejected", "INVALID_INPUT", str(error))
+            item = self._item(index, wanted)
+        except errors.ApiError as error:
+            result = _failed(name, "rejected", error.code, error.detail)
+            # Other requests get their turn between items that never wait for anything.
+            await asyncio.sleep(0)
         else:
             result = await self._executed(item, name)
         if result.status != "success" and self._body.stop_on_first_error:
             self._stopped = True
         return result
 
-    def _item(self, wanted: Item) -> ExecuteItem:
+    def _item(self, index: int, wanted: Item) -> ExecuteItem:
         encoded = bytes(wanted.input)
-        self._schema.check(encoded)
+        path = f"/items/{index}/input"
+        if len(encoded) > execute.INPUT_BYTES_MAX:
+            raise bodies.too_large(path, execute.INPUT_BYTES_MAX)
+        try:
+            self._schema.check(encoded, path)
+        except schemas.Invalid as error:
+            raise errors.ApiError("INVALID_INPUT", str(error)) from error
         return dispatch.item(
             encoded,
             version=self._body.version,

@@ -1,5 +1,6 @@
 """Request bodies and answers: bounded, decoded once, with an error that names the field."""
 
+import contextlib
 import re
 from typing import Final, TypeVar
 
@@ -22,12 +23,12 @@ async def read(request: Request, bytes_max: int) -> bytes:
     """The whole body. BODY_TOO_LARGE as soon as it is known to be."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large("the body", bytes_max)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large("the body", bytes_max)
         parts.append(part)
     return b"".join(parts)
 
@@ -38,15 +39,12 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     MALFORMED_JSON, INVALID_REQUEST.
     """
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        snake = _snake_case(body)
-        if snake is None:
-            raise _invalid(error) from error
         try:
-            return decoder.decode(snake)
-        except msgspec.ValidationError as second:
-            raise _invalid(second) from second
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            return decoder.decode(_snake_case(body))
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {error}") from error
 
@@ -64,13 +62,15 @@ def seconds(text: str | None, name: str, most: float) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= most:
-        raise errors.ApiError("INVALID_QUERY", f"{name}={text!r}: expected 0 to {most:g} seconds")
+        raise errors.ApiError(
+            "INVALID_QUERY", f"{name}={text[:100]!r}: expected 0 to {most:g} seconds"
+        )
     return value
 
 
-def _too_large(bytes_max: int) -> errors.ApiError:
+def too_large(what: str, bytes_max: int) -> errors.ApiError:
     return errors.ApiError(
-        "BODY_TOO_LARGE", f"the body is larger than {bytes_max} bytes", limit_bytes=bytes_max
+        "BODY_TOO_LARGE", f"{what} is larger than {bytes_max} bytes", limit_bytes=bytes_max
     )
 
 
@@ -90,16 +90,16 @@ def _pointer(path: str) -> str:
     return re.sub(r"\.|\[", "/", path.replace("]", ""))
 
 
-def _snake_case(body: bytes) -> bytes | None:
-    """*body* with the keys of our own objects in snake_case; None when it is no object of ours."""
-    try:
-        fields = _renamed(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
-        for name in _LISTS:
-            if name in fields:
+def _snake_case(body: bytes) -> bytes:
+    """*body* with the keys of our own objects in snake_case. Raises what decoding raises."""
+    fields = _renamed(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    for name in _LISTS:
+        if name in fields:
+            with contextlib.suppress(
+                msgspec.ValidationError
+            ):  # the caller's decoder says it better
                 objects = msgspec.json.decode(fields[name], type=list[dict[str, msgspec.Raw]])
                 fields[name] = msgspec.Raw(_encoder.encode([_renamed(each) for each in objects]))
-    except msgspec.DecodeError:
-        return None
     return _encoder.encode(fields)
 
 

@@ -11,9 +11,12 @@ from starlette.routing import Route
 from loopai import errors, views
 from loopai.catalog import schemas
 from loopai.ingress import bodies, dispatch, problems, services
+from loopai.sandbox import limits
 from streams.messages import ExecuteItem, TaskHead
 
-_PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d+)")
+INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
+"""Of one input, however large a body may be: what a cell takes, and a record must fit a message."""
+_PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=0*([1-9]?)")
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +52,8 @@ async def _run(request: Request, body: Execute, reference: str) -> Response:
     timeout_ms = timeout(body.timeout_ms, shared)
     await require_version(shared, task, body.version)
     encoded = bytes(body.input)
+    if len(encoded) > INPUT_BYTES_MAX:
+        raise bodies.too_large("/input", INPUT_BYTES_MAX)
     try:
         schemas.compiled(bytes(task.input_schema)).check(encoded, "/input")
     except schemas.Invalid as error:
@@ -97,7 +102,7 @@ def _is_async(request: Request) -> bool:
         return wait_s == 0
     prefer = request.headers.get("prefer", "").lower()
     wait = _PREFER_WAIT.search(prefer)
-    return "respond-async" in prefer and (wait is None or int(wait[1]) == 0)
+    return "respond-async" in prefer and (wait is None or not wait[1])
 
 
 def _accepted(task: TaskHead, item: ExecuteItem) -> Response:

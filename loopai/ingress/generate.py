@@ -43,23 +43,27 @@ async def generate(request: Request) -> Response:
         created_at=now,
         updated_at=now,
     )
-    await shared.operations.create(operation.id, operation)
-    await publisher.publish(
-        shared.connection,
-        subjects.generate(task.tenant, task.name),
-        codec.GENERATE.encode(
-            GenerateRequest(
-                operation_id=operation.id,
-                task_id=task.id,
-                engine=body.engine,
-                seed=body.seed,
-                activate=body.activate,
-                requested_at=now,
-                trace_id=problems.trace_id(request),
-            )
-        ),
-        message_id=operation.id,
+    order = GenerateRequest(
+        operation_id=operation.id,
+        task_id=task.id,
+        engine=body.engine,
+        seed=body.seed,
+        activate=body.activate,
+        requested_at=now,
+        trace_id=problems.trace_id(request),
     )
+    await shared.operations.create(operation.id, operation)
+    try:
+        await publisher.publish(
+            shared.connection,
+            subjects.generate(task.tenant, task.name),
+            codec.GENERATE.encode(order),
+            message_id=operation.id,
+        )
+    except publisher.BacklogFull:
+        # Nobody will ever work on it: it must not read as queued for a week.
+        await shared.operations.delete(operation.id)
+        raise
     return await _answer(request, operation, wait_s or 0.0, accepted=202)
 
 

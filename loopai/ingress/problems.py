@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457), whatever raised them."""
 
+import re
 import secrets
 from typing import Final
 
@@ -8,6 +9,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
 
 from loopai import errors
 from loopai.catalog import programs
@@ -17,6 +19,8 @@ log = structlog.get_logger()
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+CLIENT_CLOSED_REQUEST: Final = 499
+"""Never sent, only counted; the number is nginx's."""
 TRANSLATED: Final = (
     publisher.BacklogFull,
     publisher.NotPublished,
@@ -25,6 +29,7 @@ TRANSLATED: Final = (
     programs.StoreError,
 )
 """Exceptions of the layers below that `translate` knows."""
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATUS_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 
 _encoder = msgspec.json.Encoder()
@@ -34,9 +39,8 @@ def trace_id(request: Request) -> str:
     """The trace id of the caller's `traceparent` (W3C Trace Context), or a new one."""
     known: str | None = request.scope.get("loopai.trace_id")
     if known is None:
-        parts = request.headers.get("traceparent", "").split("-")
-        valid = len(parts) >= 4 and len(parts[1]) == 32 and parts[1].isalnum()  # noqa: PLR2004
-        known = parts[1] if valid else secrets.token_hex(16)
+        parent = _TRACEPARENT.match(request.headers.get("traceparent", ""))
+        known = parent[1] if parent else secrets.token_hex(16)
         request.scope["loopai.trace_id"] = known
     return known
 
@@ -54,6 +58,8 @@ def response(request: Request, error: errors.ApiError) -> Response:
     if error.errors:
         document["errors"] = error.errors
     headers = {}
+    if error.code == "METHOD_NOT_ALLOWED":
+        headers["Allow"] = ", ".join(_allowed(request))
     retry_after_s = error.retry_after_s
     if retry_after_s is None and error.status == 503:  # noqa: PLR2004
         retry_after_s = RETRY_AFTER_S
@@ -80,6 +86,29 @@ def translate(error: Exception) -> errors.ApiError:  # noqa: PLR0911 (one line a
         case HTTPException(status_code=400):
             return errors.ApiError("INVALID_QUERY", error.detail)
     return errors.ApiError("INTERNAL", "an unexpected error; the log has it under the trace id")
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes that match the path: Starlette names those of the first only."""
+    pending: list[BaseRoute] = list(request.app.routes)
+    found: set[str] = set()
+    while pending:
+        route = pending.pop()
+        if isinstance(route, Mount):
+            pending.extend(route.routes)
+        elif isinstance(route, Route) and route.path_regex.match(_path_below(request)):
+            found |= route.methods or set()
+    return sorted(found)
+
+
+def _path_below(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+async def gone(_request: Request, _error: Exception) -> Response:
+    """The caller hung up in the middle of its body: nobody reads this, and nothing is broken."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def handle(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """`/api/v1/tasks`: describe, list, read, change and delete tasks."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,9 @@ from streams.messages import Example, TaskSpecification
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
 Description = Annotated[str, msgspec.Meta(max_length=10_000)]
+
+REVISION_DIGITS_MAX: Final = 20
+"""Sequences of a stream are 64-bit numbers."""
 
 
 class CreateTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,13 +52,7 @@ _patch = msgspec.json.Decoder(PatchTask)
 async def create(request: Request) -> Response:
     shared = services.of(request)
     body = bodies.decode(await bodies.read(request, shared.settings.body_bytes_max), _create)
-    if not subjects.is_name(body.name):
-        message = "1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit"
-        raise errors.ApiError(
-            "INVALID_REQUEST",
-            f"/name: expected {message}",
-            errors=(errors.FieldError("/name", f"expected {message}"),),
-        )
+    _check_name(body.name)
     now = datetime.now(UTC)
     task = TaskSpecification(
         id=ids.new(),
@@ -77,7 +74,7 @@ async def create(request: Request) -> Response:
 
 
 async def list_all(request: Request) -> Response:
-    return bodies.json({"tasks": services.of(request).catalog.tasks(services.TENANT)})
+    return bodies.json({"tasks": await services.of(request).catalog.tasks(services.TENANT)})
 
 
 async def get(request: Request) -> Response:
@@ -124,9 +121,23 @@ def _if_match(request: Request) -> int | None:
     if tag is None or tag == "*":
         return None
     revision = tag.strip().removeprefix("W/").strip('"')
-    if not revision.isdecimal():
-        raise errors.ApiError("INVALID_QUERY", f"If-Match {tag!r}: expected the ETag of a GET")
+    if not (revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX):
+        raise errors.ApiError(
+            "INVALID_QUERY", f"If-Match {tag[:100]!r}: expected the ETag of a GET"
+        )
     return int(revision)
+
+
+def _check_name(name: str) -> None:
+    if not subjects.is_name(name):
+        message = "expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+    elif ids.is_id(name):
+        message = "a task cannot be called like the id of one"
+    else:
+        return
+    raise errors.ApiError(
+        "INVALID_REQUEST", f"/name: {message}", errors=(errors.FieldError("/name", message),)
+    )
 
 
 def _check(task: TaskSpecification) -> None:
