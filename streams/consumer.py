@@ -55,7 +55,10 @@ class Delivery:
         await self._connection.client.publish(self._reply, b"+TERM " + line.encode())
 
     async def progress(self) -> None:
-        """Say that work goes on: the ack wait starts again."""
+        """Say that work goes on: the ack wait starts again. Too late, it says nothing."""
+        # A worker that was stopped must not take back what the broker has given to another.
+        if not self.leased:
+            return
         await self._connection.client.publish(self._reply, b"+WPI")
         self._lease_ends = time.monotonic() + self._ack_wait_s
 

@@ -76,9 +76,17 @@ def child(word: str) -> int:
 
 
 @pytest.fixture
-async def product(tmp_path: Path) -> AsyncIterator[Product]:
+def executors() -> int:
+    """How many executors the product has; a test that needs more parametrizes it."""
+    return 1
+
+
+@pytest.fixture
+async def product(tmp_path: Path, executors: int) -> AsyncIterator[Product]:
     said: list[str] = []
-    options = Options(http="127.0.0.1:0", data_dir=tmp_path / "data", nats_port=None)
+    options = Options(
+        http="127.0.0.1:0", data_dir=tmp_path / "data", nats_port=None, workers=executors
+    )
     async with Stack(options, lambda name, line: said.append(f"{name} | {line}")) as stack:
         watching = asyncio.create_task(stack.watch())
         async with httpx.AsyncClient(
@@ -87,7 +95,7 @@ async def product(tmp_path: Path) -> AsyncIterator[Product]:
             bus = await connection.connect(stack.nats_url, name="test")
             running = Product(stack, http, bus)
             await running.workers.start()
-            await until(lambda: bool(running.alive("executor")))
+            await until(lambda: len(running.alive("executor")) == executors)
             yield running
             await running.workers.stop()
             await bus.close()

@@ -7,7 +7,9 @@ import signal
 from collections import Counter
 
 import httpx
+import pytest
 
+from streams.messages import ExecutionRecord
 from tests.acceptance.conftest import Product, child
 from tests.wait import until
 
@@ -137,3 +139,35 @@ async def test_a_program_that_kills_its_cell_hurts_only_its_own_call(product: Pr
     assert [b["output"] for b in bodies if b["status"] == "success"] == ["A", "B", "C", "D"]
     assert bodies[5]["error"] == {"type": "ValueError", "message": "line 7: no"}
     assert bodies[3]["error"]["type"] == "out_of_memory"
+
+
+@pytest.mark.parametrize("executors", [2])
+async def test_an_executor_that_slept_records_nothing_that_another_redid(
+    product: Product,
+) -> None:
+    """SIGSTOP past the lease, then SIGCONT: the sleeper drops its work, nothing is twice."""
+    await product.create()
+    values = [f"text {n}" for n in range(400)]
+    working = asyncio.create_task(product.execute_all(values, at_once=64))
+    await _after(product, 10)
+
+    sleeper = product.kill("executor", signal.SIGSTOP)
+    answers = await working
+    os.kill(sleeper, signal.SIGCONT)
+
+    assert [a.status_code for a in answers] == [200] * 400
+
+    # Awake again it takes new work, so what it held before has been settled.
+    async def awake() -> bool:
+        await product.execute("again")
+        latest = (await product.records())[-50:]
+        return any(r.worker.startswith("executor") and _pid(product, r) == sleeper for r in latest)
+
+    await until(awake, within_s=30)
+    recorded = [record.id for record in await product.records()]
+    assert _twice(recorded) == []
+    assert {a.json()["id"] for a in answers} <= set(recorded)
+
+
+def _pid(product: Product, record: ExecutionRecord) -> int | None:
+    return next((w.pid for w in product.alive("executor") if w.instance == record.worker), None)
