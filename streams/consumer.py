@@ -1,12 +1,11 @@
 """Deliveries of a durable consumer: `async for` them, then ack, nak or term each."""
 
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Self
-
-from nats.aio.msg import Msg
 
 from streams import pull, topology
 from streams.connection import Connection
@@ -17,7 +16,10 @@ log = logging.getLogger(__name__)
 class Delivery:
     """One message in a worker's hands, until it is acknowledged, given back or terminated."""
 
-    def __init__(self, message: Msg, connection: Connection, ack_wait_s: float) -> None:
+    def __init__(
+        self, pulled: pull.Pulled, source: pull.Pull, connection: Connection, ack_wait_s: float
+    ) -> None:
+        message = pulled.message
         metadata = message.metadata
         self.subject = message.subject
         self.payload = message.data
@@ -31,6 +33,7 @@ class Delivery:
         self._connection = connection
         self._ack_wait_s = ack_wait_s
         self._lease_ends = time.monotonic() + ack_wait_s
+        self._is_current = functools.partial(source.is_current, pulled)
 
     @property
     def leased(self) -> bool:
@@ -38,7 +41,7 @@ class Delivery:
 
         A worker that was stopped for a while must not record what another has redone (ADR 0003).
         """
-        return time.monotonic() < self._lease_ends
+        return time.monotonic() < self._lease_ends and self._is_current()
 
     async def ack(self) -> None:
         await self._connection.client.publish(self._reply, b"+ACK")
@@ -83,14 +86,18 @@ class Consumer:
     async def __aexit__(self, *_: object) -> None:
         # Nobody has begun on these: another worker can have them now rather than after ack_wait.
         for message in await self._pull.stop():
-            await Delivery(message, self._connection, self._spec.ack_wait_s).nak(0)
+            await self._connection.client.publish(message.reply, b"-NAK")
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         while True:
             try:
-                message = await self._pull.next()
+                pulled = await self._pull.next()
             except pull.ConsumerGone:
                 # A durable comes back: with the broker, or when the topology is applied again.
                 log.warning("%s: no such consumer; still asking", self._spec.durable)
                 continue
-            yield Delivery(message, self._connection, self._spec.ack_wait_s)
+            delivery = Delivery(pulled, self._pull, self._connection, self._spec.ack_wait_s)
+            if delivery.leased:
+                yield delivery
+            else:
+                self.release()

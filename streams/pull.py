@@ -9,12 +9,13 @@ import asyncio
 import json
 import logging
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from streams import topology
 from streams.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,22 @@ HEARTBEAT_S: Final = 2.0
 """How often the broker says that it still has it."""
 SILENCE_S: Final = 2 * HEARTBEAT_S
 """Silence after which the request is taken for lost."""
+ASLEEP_S: Final = topology.ACK_WAIT_S / 2
+"""A loop that did not turn for so long was stopped: what it holds may be somebody else's by now."""
+if ASLEEP_S < 2 * HEARTBEAT_S:
+    raise topology.TopologyError("a loop that waits for a heartbeat must not count as asleep")
 GONE_WAIT_S: Final = 0.5
 """How long to wait before asking for a consumer that was not there."""
 
 
 class ConsumerGone(Exception):  # noqa: N818 (it says what is the matter)
     """The broker does not have this consumer, or JetStream is away; `next` may be called again."""
+
+
+class Pulled(NamedTuple):
+    message: Msg
+    waking: int
+    """How often the loop had been asleep when the message came; see `Pull.is_current`."""
 
 
 class Pull:
@@ -48,9 +59,11 @@ class Pull:
         self._in_hand = 0
         self._outstanding = 0
         self._last_heard = 0.0
-        self._queue: asyncio.Queue[Msg | ConsumerGone] = asyncio.Queue()
+        self._queue: asyncio.Queue[Pulled | ConsumerGone] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._restart = False
+        self._waking = 0
+        self._turned = time.monotonic()
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -60,12 +73,19 @@ class Pull:
         await self._open_inbox()
         self._task = asyncio.create_task(self._keep_asking(), name=f"pull {self._consumer}")
 
-    async def next(self) -> Msg:
+    async def next(self) -> Pulled:
         """The next message. ConsumerGone each time that the broker says it has no such consumer."""
-        message = await self._queue.get()
-        if isinstance(message, ConsumerGone):
-            raise message
-        return message
+        pulled = await self._queue.get()
+        if isinstance(pulled, ConsumerGone):
+            raise pulled
+        return pulled
+
+    def is_current(self, pulled: Pulled) -> bool:
+        """Whether this process was awake all the time since *pulled* came.
+
+        Messages also wait in the socket of a stopped process: no clock of ours tells for how long.
+        """
+        return pulled.waking == self._waking and time.monotonic() - self._turned < ASLEEP_S
 
     def release(self) -> None:
         """Say that one message is done with, so that another may come."""
@@ -82,7 +102,7 @@ class Pull:
         self._task = None
         await self._close_inbox()
         left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        return [message for message in left if isinstance(message, Msg)]
+        return [pulled.message for pulled in left if isinstance(pulled, Pulled)]
 
     def _reconnected(self) -> None:
         self._restart = True
@@ -90,8 +110,13 @@ class Pull:
 
     async def _open_inbox(self) -> None:
         self._inbox = self._connection.client.new_inbox()
+        waking = self._waking
+
+        async def received(message: Msg) -> None:
+            self._received(Pulled(message, waking))
+
         self._subscription = await self._connection.client.subscribe(
-            self._inbox, cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
+            self._inbox, cb=received, pending_msgs_limit=0, pending_bytes_limit=0
         )
         self._outstanding = 0
         self._last_heard = time.monotonic()
@@ -103,6 +128,12 @@ class Pull:
 
     async def _keep_asking(self) -> None:
         while True:
+            now = time.monotonic()
+            if now - self._turned > ASLEEP_S:
+                log.warning("pull %s: asleep for %.1f s", self._consumer, now - self._turned)
+                self._waking += 1
+                self._restart = True
+            self._turned = now
             # While the broker is away the client buffers a new inbox but not its end: the broker
             # would deliver to inboxes that nobody reads. The reconnect starts afresh.
             if self._connection.client.is_connected:
@@ -142,13 +173,14 @@ class Pull:
             self._subject, json.dumps(request).encode(), reply=self._inbox
         )
 
-    async def _received(self, message: Msg) -> None:
+    def _received(self, pulled: Pulled) -> None:
+        message = pulled.message
         self._last_heard = time.monotonic()
         status = message.headers.get("Status") if message.headers else None
         if status is None or message.reply:
             self._outstanding -= 1
             self._in_hand += 1
-            self._queue.put_nowait(message)
+            self._queue.put_nowait(pulled)
             self._wake.set()
         elif status != "100":
             self._ended(status, message.headers or {})

@@ -125,7 +125,7 @@ class Bucket(Generic[M]):
             expected = 1
             try:
                 while True:
-                    message = await watching.next()
+                    message = (await watching.next()).message
                     watching.release()
                     metadata = message.metadata
                     if metadata.sequence.consumer != expected:

@@ -19,6 +19,8 @@ from workers import answers, runtime, verdict
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 256
 """Program texts kept in memory; a text is 1 MiB at most."""
+WHOLE_ATTEMPTS_MAX: Final = 2
+"""Deliveries on which a batch is run as a whole; from then on item by item."""
 HANDLE_S_MAX: Final = 1_800.0
 """256 items of 5 s each, and some."""
 
@@ -76,9 +78,10 @@ class Executor:
     async def handle(self, delivery: Delivery) -> None:
         """Run what *delivery* asks for, record it and answer.
 
-        A batch is run, recorded and answered as one. From its second delivery on, items that are
-        recorded already are left alone, and the others go one by one, in turns forwards and
-        backwards: an item that brings workers down cannot keep its neighbours from their answers.
+        A batch is run, recorded and answered as one, twice if need be: both times under the same
+        message id, so that a first worker that was only slow is not recorded beside a second.
+        Then its items go one by one, in turns forwards and backwards: an item that brings workers
+        down cannot keep its neighbours from their answers (ADR 0003).
         """
         try:
             tenant, task = subjects.owner(delivery.subject)
@@ -91,38 +94,40 @@ class Executor:
             published_at=delivery.published_at,
         )
         order = verdict.Order(tenant=tenant, task=task, batch=batch, attempt=delivery.attempt)
-        if delivery.attempt == 1:
-            first = batch.items[0].id
-            records = await self._run(order, batch.items)
-            await self._record(
-                delivery, records, first if len(batch.items) == 1 else f"batch:{first}"
-            )
+        records = await self._recorded(order) if delivery.attempt > 1 else {}
+        if not records and delivery.attempt <= WHOLE_ATTEMPTS_MAX:
+            await self._run_and_record(delivery, order, batch.items, records)
         else:
-            records = await self._run_again(delivery, order)
-        await answers.reply(self._connection, delivery, records)
+            for item in batch.items if delivery.attempt % 2 else reversed(batch.items):
+                if item.id not in records:
+                    await self._run_and_record(delivery, order, (item,), records)
+        await answers.reply(self._connection, delivery, [records[i.id] for i in batch.items])
 
-    async def _run_again(self, delivery: Delivery, order: verdict.Order) -> list[ExecutionRecord]:
-        items = order.batch.items
-        done = await replay.recorded(
+    async def _recorded(self, order: verdict.Order) -> dict[str, ExecutionRecord]:
+        """What an earlier delivery of *order* has recorded, by id."""
+        return await replay.recorded(
             self._connection,
             tenant=order.tenant,
             task=order.task,
-            wanted={item.id for item in items},
+            wanted={item.id for item in order.batch.items},
         )
-        for item in items if delivery.attempt % 2 == 0 else reversed(items):
-            if item.id not in done:
-                records = await self._run(order, [item])
-                await self._record(delivery, records, item.id)
-                done[item.id] = records[0]
-        return [done[item.id] for item in items]
 
-    async def _record(
-        self, delivery: Delivery, records: list[ExecutionRecord], message_id: str
+    async def _run_and_record(
+        self,
+        delivery: Delivery,
+        order: verdict.Order,
+        items: Sequence[ExecuteItem],
+        records: dict[str, ExecutionRecord],
     ) -> None:
+        """Run *items*, store their records, and add them to *records*."""
+        fresh = await self._run(order, items)
         # A worker that slept past its lease would record what another one has run again.
         if not delivery.leased:
             raise runtime.LeaseLost
-        await answers.record(self._connection, records, message_id=message_id)
+        first = items[0].id
+        message_id = first if len(items) == 1 else f"batch:{first}"
+        await answers.record(self._connection, fresh, message_id=message_id)
+        records.update((record.id, record) for record in fresh)
 
     async def _run(
         self, order: verdict.Order, items: Sequence[ExecuteItem]

@@ -1,6 +1,8 @@
 """Deliveries of a real work queue: bounded, redelivered, given back, followed through restarts."""
 
 import asyncio
+import threading
+import time
 
 import msgspec
 import pytest
@@ -207,3 +209,34 @@ async def test_a_silent_broker_is_asked_again(
 
         async with asyncio.timeout(5):
             assert (await anext(aiter(taken))).payload == b"1"
+
+
+async def test_what_came_while_asleep_is_dropped(
+    quick: connection.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process finds old deliveries in its socket: by now others have them."""
+    monkeypatch.setattr(pull, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(pull, "ASLEEP_S", 0.5)
+    url = quick.client.connected_url.geturl()
+
+    async def publish() -> None:
+        other = await connection.connect(url, name="other")
+        await _publish(other, b"during")
+        await other.close()
+
+    await _publish(quick, b"before")
+    async with consumer.Consumer(quick, QUICK, slots=3) as taken:
+        deliveries = aiter(taken)
+        held = await anext(deliveries)
+        await until(lambda: _waiting(quick))
+        publishing = threading.Thread(target=lambda: asyncio.run(publish()))
+        publishing.start()
+        time.sleep(1.5)  # noqa: ASYNC251 (the loop stands still: that is the test)
+        publishing.join()
+
+        await held.progress()
+        assert not held.leased
+        again = [await anext(deliveries) for _ in range(2)]
+        assert {d.payload for d in again} == {b"before", b"during"}
+        assert min(d.attempt for d in again) == 2
+        assert all(d.leased for d in again)

@@ -111,6 +111,46 @@ async def test_a_crash_between_record_and_ack_repeats_nothing(system: System) ->
     assert [r.id for r in await _audit(system.bus)] == [r.id for r in first]
 
 
+async def test_a_first_worker_that_was_only_slow_is_not_recorded_beside_the_second(
+    system: System,
+) -> None:
+    """Both ran the whole batch; the stream keeps the record of whoever came first."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("a", "b", "c")
+    await _store(system.bus, batch)
+    slow = await _take(system.bus)
+    await slow.nak(0)
+    await system.start_pool(executor)
+
+    async def recorded() -> bool:
+        return len(await _audit(system.bus)) == 3
+
+    await until(recorded)
+    await _record(system, slow, batch.items)
+
+    assert {r.attempt for r in await _audit(system.bus)} == {2}
+    assert len(await _audit(system.bus)) == 3
+
+
+async def test_from_the_third_delivery_on_items_go_one_by_one(system: System) -> None:
+    """Each item is recorded by itself, so that what a poisonous one leaves behind stays done."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("a", "b", "c")
+    await _store(system.bus, batch)
+    for _ in range(2):
+        await (await _take(system.bus)).nak(0)
+    await system.start_pool(executor)
+
+    async def recorded() -> bool:
+        return len(await _audit(system.bus)) == 3
+
+    await until(recorded)
+    messages = [m async for m in replay.read(system.bus, "RECORDS", subjects.RECORD_ALL)]
+    assert [len(codec.RECORDS.decode(m.payload).records) for m in messages] == [1, 1, 1]
+
+
 async def test_a_message_that_exhausts_its_deliveries_goes_to_dead(system: System) -> None:
     """Whatever kills its workers ends in DEAD with its ids, and leaves its stream."""
     await system.create()
