@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
-from starlette.routing import Mount, Route
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
@@ -41,16 +41,17 @@ def build(made: services.Services) -> Starlette:
     resources = (execute, tasks, artifacts, generate, executions, batch)
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)
+    # A redirect for a surplus slash would lead wherever the Host header says.
+    api = Router(routes, redirect_slashes=False)
     app = Starlette(
-        routes=[Mount("/api/v1", routes=routes), *health.routes],
+        routes=[Mount("/api/v1", api), *health.routes],
         middleware=[Middleware(Observe)],
         exception_handlers={
-            **dict.fromkeys(
-                (Exception, errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle
-            ),
+            **dict.fromkeys((errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle),
             ClientDisconnect: problems.gone,
         },
     )
+    app.router.redirect_slashes = False
     app.state.services = made
     return app
 
@@ -85,7 +86,11 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
 
 
 class Observe:
-    """Counts and times every request by its route; tells the API's version."""
+    """Counts and times every request by its route; tells the API's version.
+
+    What no handler foresaw becomes a problem here: Starlette's own last handler would answer
+    without the headers and log everything a second time.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -95,7 +100,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500
+        status = 0
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -106,6 +111,11 @@ class Observe:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception as error:
+            if status:
+                raise
+            answer = await problems.handle(Request(scope), error)
+            await answer(scope, receive, observed)
         finally:
             route = _name(scope.get("route"))
             method = scope["method"] if scope["method"] in METHODS else "other"

@@ -17,7 +17,7 @@ def problem(answer: httpx.Response, code: str) -> dict[str, Any]:
     assert document["title"] == errors.CODES[code].title
     assert document["detail"]
     assert len(document["trace_id"]) == 32
-    assert answer.headers["x-api-version"] == "1" or code == "INTERNAL"
+    assert answer.headers["x-api-version"] == "1"
     return document
 
 
