@@ -15,6 +15,8 @@ from loopai.synthesis import screening
 from streams.messages import ProgramArtifact, TaskHead
 
 AUTHOR = "api"
+FOR_EVER = "public, max-age=31536000, immutable"
+ASK_AGAIN = "public, no-cache"
 VERSION_DIGITS_MAX = 18
 
 
@@ -67,11 +69,14 @@ async def get(request: Request) -> Response:
 
 
 async def program(request: Request) -> Response:
-    _, artifact = await _named(request)
+    task, artifact = await _named(request)
     tag = f'"{artifact.digest}"'
-    # A version never changes, so whoever has it need not ask again.
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
-    if tag in request.headers.get("if-none-match", ""):
+    # A version never changes, so whoever has it need not ask again. But a name may pass to another
+    # task, whose version 1 is another program.
+    by_id = request.path_params["task"] == task.id
+    headers = {"ETag": tag, "Cache-Control": FOR_EVER if by_id else ASK_AGAIN}
+    known = request.headers.get("if-none-match", "")
+    if tag in known or known.strip() == "*":
         return Response(status_code=304, headers=headers)
     code = await services.of(request).catalog.code(artifact)
     return Response(code, headers=headers, media_type="text/x-python")
