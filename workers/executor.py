@@ -9,15 +9,15 @@ from typing import Final
 
 from loopai import errors
 from loopai.catalog import catalog, programs, schemas
-from loopai.sandbox import doctor, limits, pool, program
+from loopai.sandbox import pool, program
 from streams import intake, replay, subjects, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
 from streams.messages import ExecuteItem, ExecutionRecord, ProgramArtifact, TaskHead
-from workers import answers, runtime, verdict
+from workers import answers, cells, runtime, verdict
 
 NAME: Final = "executor"
-PROGRAMS_MAX: Final = 256
+PROGRAMS_MAX: Final = 64
 """Program texts kept in memory; a text is 1 MiB at most."""
 WHOLE_ATTEMPTS_MAX: Final = 2
 """Deliveries on which a batch is run as a whole; from then on item by item."""
@@ -28,27 +28,20 @@ HANDLE_S_MAX: Final = 1_800.0
 @contextlib.asynccontextmanager
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
-    try:
-        await doctor.require()
-    except doctor.Unavailable as error:
-        raise errors.StartupError(f"the sandbox does not work here: {error}") from error
-    settings = host.settings
-    texts = programs.FilesystemStore(settings.artifacts_dir)
-    async with contextlib.AsyncExitStack() as stack:
-        known = await stack.enter_async_context(catalog.Catalog(host.connection, texts).opened())
-        cells = pool.CellPool(
-            limits.Limits(memory_bytes_max=settings.cell_memory_bytes_max),
-            cells_max=settings.cells_max,
-        )
-        stack.push_async_callback(cells.close)
+    async with cells.opened(host, cells_max=host.settings.cells_max) as (known, running):
         executor = Executor(
-            host.connection, known, cells, run_ms_max=settings.run_ms_max, worker=host.instance
+            host.connection,
+            known,
+            running,
+            run_ms_max=host.settings.run_ms_max,
+            worker=host.instance,
         )
+        slots = host.settings.executor_slots
         yield runtime.Pool(
             name=NAME,
             sources=(
-                runtime.Source(topology.EXECUTOR_INTERACTIVE, settings.executor_slots),
-                runtime.Source(topology.EXECUTOR_BULK, settings.executor_slots),
+                runtime.Source(topology.EXECUTOR_INTERACTIVE, slots),
+                runtime.Source(topology.EXECUTOR_BULK, slots),
             ),
             handle=executor.handle,
             handle_s_max=HANDLE_S_MAX,

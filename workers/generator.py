@@ -11,7 +11,7 @@ import msgspec
 
 from loopai import errors
 from loopai.catalog import catalog, programs
-from loopai.sandbox import doctor, limits, outcome, pool, program
+from loopai.sandbox import outcome, pool, program
 from loopai.synthesis import engine, examples, selection
 from streams import codec, publisher, store, subjects, topology
 from streams.connection import Connection
@@ -24,7 +24,7 @@ from streams.messages import (
     ProgramArtifact,
     TaskSpecification,
 )
-from workers import runtime
+from workers import cells, runtime
 
 NAME: Final = "generator"
 HANDLE_S_MAX: Final = 900.0
@@ -36,22 +36,11 @@ ENDED: Final = ("succeeded", "failed")
 @contextlib.asynccontextmanager
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
-    try:
-        await doctor.require()
-    except doctor.Unavailable as error:
-        raise errors.StartupError(f"the sandbox does not work here: {error}") from error
-    settings = host.settings
-    texts = programs.FilesystemStore(settings.artifacts_dir)
-    async with contextlib.AsyncExitStack() as stack:
-        known = await stack.enter_async_context(catalog.Catalog(host.connection, texts).opened())
-        cells = pool.CellPool(
-            limits.Limits(memory_bytes_max=settings.cell_memory_bytes_max), cells_max=CELLS_MAX
-        )
-        stack.push_async_callback(cells.close)
-        generator = Generator(host.connection, known, cells)
+    async with cells.opened(host, cells_max=CELLS_MAX) as (known, running):
+        generator = Generator(host.connection, known, running)
         yield runtime.Pool(
             name=NAME,
-            sources=(runtime.Source(topology.GENERATOR, settings.generator_slots),),
+            sources=(runtime.Source(topology.GENERATOR, host.settings.generator_slots),),
             handle=generator.handle,
             handle_s_max=HANDLE_S_MAX,
         )
