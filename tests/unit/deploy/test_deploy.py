@@ -1,0 +1,143 @@
+"""What is deployed has the names that the code has: pools, settings, addresses of health checks."""
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from loopai.ingress import health
+from loopai.settings import Settings
+from streams import topology
+from workers.__main__ import POOLS
+
+ROOT = Path(__file__).parents[3]
+COMPOSE = (ROOT / "compose.yaml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+CHART = ROOT / "helm" / "loopai"
+TEMPLATES = {path.name: path.read_text() for path in (CHART / "templates").iterdir()}
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VARIABLES = {f"LOOPAI_{name.upper()}" for name in Settings.__struct_fields__}
+SERVICES = {"ingress", *POOLS}
+CELLS = {"executor", "generator"}
+
+MIB = 1024 * 1024
+
+
+def section(text: str, name: str) -> str:
+    """The lines of *text* below the key *name* at the start of a line."""
+    found = re.search(rf"^{name}:.*\n((?:[ #].*\n|\n)*)", text, re.MULTILINE)
+    assert found is not None, f"no {name}"
+    return found[1]
+
+
+def service(name: str) -> str:
+    """The lines of a service of compose.yaml."""
+    found = re.search(
+        rf"^  {name}:\n((?:    .*\n|\n)*)", section(COMPOSE, "services"), re.MULTILINE
+    )
+    assert found is not None, f"compose.yaml has no service {name}"
+    return found[1]
+
+
+def test_compose_has_a_service_for_every_pool() -> None:
+    """One word names a pool everywhere; beside them ingress, broker, provisioning."""
+    names = set(re.findall(r"^  (\w+):$", section(COMPOSE, "services"), re.MULTILINE))
+    assert names == {*SERVICES, "nats", "provision"}
+
+
+def test_the_chart_has_a_deployment_and_values_for_every_pool() -> None:
+    """One word names a pool everywhere; each has a template and a key of its own."""
+    values = (CHART / "values.yaml").read_text()
+    for name in SERVICES:
+        assert f"{name}.yaml" in TEMPLATES
+        assert re.search(r"^  replicas: \d", section(values, name), re.MULTILINE)
+        assert name in SCHEMA["required"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_services_run_the_pool_that_they_are_named_after(pool: str) -> None:
+    """The command of a service ends in its name."""
+    assert f'command: ["python", "-m", "workers", "{pool}"]' in service(pool)
+    assert f'"pool" "{pool}"' in TEMPLATES[f"{pool}.yaml"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_only_the_pools_that_run_programs_may_make_namespaces(pool: str) -> None:
+    """Whoever makes no cells keeps the container's whole confinement."""
+    kind = "cells" if pool in CELLS else "sealed"
+    assert f"*{kind}" in service(pool)
+    assert f'"cells" {str(pool in CELLS).lower()}' in TEMPLATES[f"{pool}.yaml"]
+    assert "unconfined" not in section(COMPOSE, "x-sealed")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ROOT / "compose.yaml",
+        ROOT / "Dockerfile",
+        *sorted(path for path in CHART.rglob("*") if path.is_file()),
+        *sorted((ROOT / "deploy").iterdir()),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_every_variable_is_a_setting(path: Path) -> None:
+    """A misspelt or removed LOOPAI_ variable would be ignored in silence."""
+    assert set(re.findall(r"LOOPAI_[A-Z_]+[A-Z]", path.read_text())) <= VARIABLES
+
+
+def test_the_chart_takes_every_setting_that_it_does_not_make_itself() -> None:
+    """`settings:` in the values knows the same names as the code."""
+    made = {"nats_url", "http", "data_dir"}
+    known = SCHEMA["properties"]["settings"]["properties"]
+    assert set(known) == set(Settings.__struct_fields__) - made
+    for name, schema in known.items():
+        kind = "integer" if isinstance(getattr(Settings(), name), int) else None
+        assert schema.get("type") == kind
+
+
+def test_the_broker_takes_our_largest_message() -> None:
+    """Otherwise no process would start."""
+    configuration = (ROOT / "deploy" / "nats.conf").read_text()
+    found = re.search(r"^max_payload: (\d+)MB$", configuration, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) * MIB >= topology.MESSAGE_BYTES_MAX
+    assert re.search(r"^  sync_interval: always$", configuration, re.MULTILINE)
+
+
+def test_the_broker_may_reserve_what_the_streams_ask_for() -> None:
+    """JetStream refuses a stream whose bytes would exceed its store."""
+    configuration = (ROOT / "deploy" / "nats.conf").read_text()
+    found = re.search(r"^  max_file_store: (\d+)TB$", configuration, re.MULTILINE)
+    assert found is not None
+    reserved = sum(each.max_bytes for each in topology.STREAMS + topology.BUCKETS)
+    assert int(found[1]) * MIB * MIB > reserved
+
+
+def test_probes_ask_paths_that_exist() -> None:
+    """A probe of a path that is gone would restart the ingress for ever."""
+    text = COMPOSE + TEMPLATES["ingress.yaml"]
+    asked = set(re.findall(r"/health/\w+", text))
+    assert asked == {"/health/live", "/health/ready"}
+    assert asked <= {route.path for route in health.routes}
+
+
+def test_the_image_brings_what_cells_need_and_no_root() -> None:
+    """bubblewrap is in the image, and services run as an ordinary user with a number."""
+    assert re.search(r"apt-get install .*\bbubblewrap\b", DOCKERFILE)
+    assert re.search(r"^USER \d+:\d+$", DOCKERFILE, re.MULTILINE)
+    assert "--require-hashes" in DOCKERFILE
+
+
+def test_the_image_holds_every_package_and_nothing_that_is_ignored() -> None:
+    """What is copied into the image exists and passes .dockerignore."""
+    kept = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for name in line.split()
+    }
+    assert {"streams", "loopai", "workers"} <= copied == kept
+    for name in copied:
+        assert (ROOT / name).stat().st_mode & stat.S_IROTH, f"{name} is not readable in the image"
