@@ -23,6 +23,10 @@ NOT_SCHEMAS = {
     "a pattern that grows": b'{"pattern": "(((a{1,100}){1,100}){1,100}){1,100}"}',
     "a dangling reference": b'{"$ref": "#/$defs/none"}',
     "an unknown dialect": b'{"$schema": "https://example.com/mine"}',
+    "too many patterns": msgspec.json.encode(
+        {"properties": {f"a{n}": {"pattern": r"^\p{L}{1,30}$"} for n in range(101)}}
+    ),
+    "too large": b'{"title": "' + b"x" * schemas.SCHEMA_BYTES_MAX + b'"}',
     "nested for ever": b'{"not":' * 100_000,
     "nested too deep": b'{"not":' * 900 + b"{}" + b"}" * 900,
 }
@@ -97,6 +101,27 @@ def test_patterns_take_linear_time(pattern, text):
     with pytest.raises(schemas.Invalid):
         schema.check(msgspec.json.encode([text] * 10))
     assert time.process_time() - started < 1
+
+
+def test_many_alternatives_do_not_make_a_long_answer():
+    """A thousand alternatives times a hundred wrong values are refused by the first of them."""
+    schema = {"items": {"anyOf": [{"const": number} for number in range(3_000)]}}
+    compiled = schemas.compiled(msgspec.json.encode(schema))
+    started = time.process_time()
+    with pytest.raises(schemas.Invalid) as caught:
+        compiled.check(msgspec.json.encode([1, *["x"] * 100]))
+    assert [each.path for each in caught.value.errors] == ["/1"]
+    assert time.process_time() - started < 0.5
+
+
+def test_many_wrong_values_do_not_make_a_stall():
+    """Of 200,000 values of a wrong type the first is told, in the time it takes to read them."""
+    encoded = msgspec.json.encode(["x"] * 200_000)
+    started = time.process_time()
+    with pytest.raises(schemas.Invalid) as caught:
+        schemas.compiled(b'{"items": {"type": "number"}}').check(encoded)
+    assert [each.path for each in caught.value.errors] == ["/0"]
+    assert time.process_time() - started < 0.5
 
 
 def test_many_numbers_are_checked_without_a_stall():
