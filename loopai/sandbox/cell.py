@@ -234,11 +234,11 @@ def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, s
     if b"\n" in output or b"\r" in output:
         return "invalid_result", "invalid_result", "the result is not on one line"
     try:
-        reason = domain.check(msgspec.json.decode(output))
+        violation = domain.check(msgspec.json.decode(output))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = f"not JSON: {error}"
-    if reason is not None:
-        return "invalid_result", "invalid_result", reason
+        return "invalid_result", "invalid_result", f"not JSON: {error}"
+    if violation is not None:
+        return "invalid_result", "invalid_result", str(violation)
     return "success", "", ""
 
 

@@ -158,8 +158,8 @@ async def test_loop_in_c_is_killed_at_the_deadline(cells, statement):
     outcome = await cells.one(code, True, timeout_ms=100)
     took_ms = (time.monotonic() - begun) * 1000
     assert outcome.kind == "timeout"
-    # Not 10 ms: other tests may keep both processors of a machine busy.
-    assert 95 <= took_ms < 400
+    # The loops would take minutes; how exact the deadline is stands in bench/.
+    assert 95 <= took_ms < 5_000
     assert await cells.value(code, False) == 1
 
 

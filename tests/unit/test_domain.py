@@ -3,8 +3,15 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loopai import domain
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+)
 
 
 def nested(depth, value=1):
@@ -37,4 +44,10 @@ def test_json_value_passes(value):
     ],
 )
 def test_other_value_is_refused_with_its_path(value, reason):
-    assert domain.check(value) == reason
+    assert str(domain.check(value)) == reason
+
+
+@given(JSON)
+def test_the_quick_look_agrees_with_the_thorough_one(value):
+    """What is within the domain is exactly what nothing can be said against."""
+    assert domain._is_within(value) == (domain._violation(value) is None)
