@@ -24,7 +24,8 @@ def main() -> int:
     parser.add_argument(
         "--execute-backlog-max",
         type=int,
-        default=int(os.environ.get("LOOPAI_EXECUTE_BACKLOG_MAX", "10000")),
+        # A default that is text goes through `type` as well, so that a bad one is an error.
+        default=os.environ.get("LOOPAI_EXECUTE_BACKLOG_MAX", "10000"),
         help="messages queued per lane and task (default: %(default)s)",
     )
     options = parser.parse_args()

@@ -20,8 +20,8 @@ WINDOW: Final = 4
 """Publishes in flight: one waits for the broker while others are encoded and written."""
 ATTEMPTS: Final = 3
 ATTEMPT_TIMEOUT_S: Final = 3.0
-PENDING_ITEMS_MAX: Final = 65_536
-"""Items that may wait in this process for a place in the window."""
+PENDING_BYTES_MAX: Final = 64 * topology.MIB
+"""Items, with their overhead, that may wait in this process for a place in the window."""
 ITEM_OVERHEAD_BYTES: Final = 200
 """What an item weighs beside its input: ids, deadline, trace."""
 
@@ -96,7 +96,7 @@ class GroupCommit:
         self._window = window
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pending: dict[_Key, deque[_Pending]] = {}
-        self._pending_items = 0
+        self._pending_bytes = 0
         self.batches = 0
         self.items = 0
 
@@ -104,15 +104,13 @@ class GroupCommit:
         self, item: ExecuteItem, *, lane: Lane, tenant: str, task: str, task_id: str
     ) -> None:
         """Return when *item* is stored. Raises BacklogFull or NotPublished like `publish`."""
-        if self._pending_items >= PENDING_ITEMS_MAX:
-            raise BacklogFull(f"{PENDING_ITEMS_MAX} requests wait to be published")
-        stored = asyncio.get_running_loop().create_future()
-        self._pending.setdefault(_Key(lane, tenant, task, task_id), deque()).append(
-            _Pending(item, stored)
-        )
-        self._pending_items += 1
+        if self._pending_bytes >= PENDING_BYTES_MAX:
+            raise BacklogFull("too many requests wait to be published")
+        pending = _Pending(item, asyncio.get_running_loop().create_future())
+        self._pending.setdefault(_Key(lane, tenant, task, task_id), deque()).append(pending)
+        self._pending_bytes += _weight(pending)
         self._fill_window()
-        await stored
+        await pending.stored
 
     async def close(self) -> None:
         """Wait until all that was submitted is stored or refused."""
@@ -127,7 +125,7 @@ class GroupCommit:
             batch = _take(waiting)
             if waiting:
                 self._pending[key] = waiting
-            self._pending_items -= len(batch)
+            self._pending_bytes -= sum(_weight(each) for each in batch)
             task = asyncio.create_task(self._store(key, batch))
             self._in_flight.add(task)
             task.add_done_callback(self._stored)

@@ -11,7 +11,6 @@ from streams.messages import Lane
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a tenant or a task may be called; match it whole."""
 
-EXECUTE_ALL: Final = "loopai.v1.execute.>"
 GENERATE_ALL: Final = "loopai.v1.generate.>"
 VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"

@@ -93,7 +93,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
 EXECUTE: Final = Stream(
     name="EXECUTE",
-    subjects=(subjects.EXECUTE_ALL,),
+    subjects=(subjects.execute_lane("interactive"), subjects.execute_lane("bulk")),
     retention="workqueue",
     why="executions accepted and not yet recorded",
     max_bytes=4 * GIB,

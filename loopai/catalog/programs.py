@@ -58,6 +58,8 @@ class FilesystemStore:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         try:
             with os.fdopen(handle, "wb") as file:
+                # Pools that run as other users must read it; what it holds is no secret to them.
+                os.fchmod(file.fileno(), 0o644)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

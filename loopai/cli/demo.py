@@ -23,7 +23,9 @@ def demo(
     examples: Annotated[
         int | None, typer.Option(min=1, help="Rows to learn from: 200, or half of a small file.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which rows they are, and the program.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Which rows they are, and the program.")
+    ] = 0,
     accuracy_target: Annotated[
         float, typer.Option(min=0, max=1, help="Share of right answers that the program needs.")
     ] = 0.9,

@@ -146,7 +146,9 @@ def generate(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the program.")
     ] = WAIT_S,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same program.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same program.")
+    ] = 0,
     activate: Annotated[
         bool, typer.Option(help="Make it the version that answers, if it is good enough.")
     ] = True,

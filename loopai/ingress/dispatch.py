@@ -16,6 +16,10 @@ GRACE_S: Final = 0.5
 """How long past its deadline an answer is waited for: a timeout is reported at the deadline."""
 
 
+class StillQueued(Exception):  # noqa: N818 (it says what is the matter)
+    """The execution is accepted, and has no result as long as its caller cared to wait."""
+
+
 class Dispatcher:
     """Sends items of one ingress process and hands each result to whoever waits for it."""
 
@@ -54,20 +58,29 @@ class Dispatcher:
                 execution_id=item.id,
             ) from error
 
-    async def execute(self, task: TaskHead, item: ExecuteItem, lane: Lane) -> ExecutionRecord:
-        """The record of *item*. DEADLINE_PASSED when none came before its deadline."""
+    async def execute(
+        self, task: TaskHead, item: ExecuteItem, lane: Lane, *, wait_s: float | None = None
+    ) -> ExecutionRecord:
+        """The record of *item*. DEADLINE_PASSED when none came before its deadline.
+
+        StillQueued when none came within *wait_s*, where that is shorter.
+        """
         answer: asyncio.Future[ExecutionRecord] = asyncio.get_running_loop().create_future()
+        left_s = item.deadline_ms / 1000 - time.time() + GRACE_S
+        stored = False
         self._waiting[item.id] = answer
         self._metrics.waiting.inc()
-        wait_s = item.deadline_ms / 1000 - time.time() + GRACE_S
         try:
-            async with asyncio.timeout(max(wait_s, 0)):
+            async with asyncio.timeout(left_s if wait_s is None else min(wait_s, left_s)):
                 await self.submit(task, item, lane)
+                stored = True
                 record = await answer
         except TimeoutError as error:
+            if stored and wait_s is not None and wait_s < left_s:
+                raise StillQueued from error
             raise errors.ApiError(
                 "DEADLINE_PASSED",
-                "no result arrived in time; it may still come: GET /api/v1/executions/" + item.id,
+                f"no result arrived in time; it may still come: GET /api/v1/executions/{item.id}",
                 execution_id=item.id,
             ) from error
         finally:

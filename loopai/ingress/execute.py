@@ -16,7 +16,8 @@ from streams.messages import ExecuteItem, TaskHead
 
 INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
 """Of one input, however large a body may be: what a cell takes, and a record must fit a message."""
-_PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=0*([1-9]?)")
+WAIT_MAX_S: Final = 300.0
+_PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})")
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,10 +66,14 @@ async def _run(request: Request, body: Execute, reference: str) -> Response:
         force_validation=body.force_validation,
         trace_id=problems.trace_id(request),
     )
-    if _is_async(request):
+    wait_s = _wait_s(request)
+    if wait_s == 0:
         await shared.dispatcher.submit(task, item, "interactive")
         return _accepted(task, item)
-    record = await shared.dispatcher.execute(task, item, "interactive")
+    try:
+        record = await shared.dispatcher.execute(task, item, "interactive", wait_s=wait_s)
+    except dispatch.StillQueued:
+        return _accepted(task, item)
     return bodies.json(views.execution(record))
 
 
@@ -95,14 +100,19 @@ async def require_version(shared: services.Services, task: TaskHead, version: in
         await shared.catalog.artifact(task.id, version)
 
 
-def _is_async(request: Request) -> bool:
-    """`Prefer: respond-async` (RFC 7240) without a wait, or `?wait=0`."""
-    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", 300.0)
-    if wait_s is not None:
-        return wait_s == 0
+def _wait_s(request: Request) -> float | None:
+    """How long the caller wants to wait before a 202; None: until the deadline, for the result.
+
+    `?wait=` in seconds, or RFC 7240's `Prefer: respond-async`, `Prefer: wait=5` or both.
+    """
+    asked = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
+    if asked is not None:
+        return asked
     prefer = request.headers.get("prefer", "").lower()
     wait = _PREFER_WAIT.search(prefer)
-    return "respond-async" in prefer and (wait is None or not wait[1])
+    if wait is not None:
+        return min(float(wait[1]), WAIT_MAX_S)
+    return 0.0 if "respond-async" in prefer else None
 
 
 def _accepted(task: TaskHead, item: ExecuteItem) -> Response:

@@ -26,7 +26,7 @@ _HIDDEN: Final = ("site-packages", "dist-packages", "test", "idlelib", "ensurepi
 _FLAGS: Final = ("-s", "-P", "-S", "-B", "-X", "utf8")
 _PROBE_S_MAX: Final = 60.0
 
-_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
+_CAPABILITIES: Final = {"KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "SYS_ADMIN": 21}
 _USERS_MAX: Final = 2**30
 _UID_MAX: Final = 2**31 - 2
 
@@ -99,7 +99,7 @@ def privileged() -> bool:
     """Whether this process makes namespaces as root and can give executors uids of their own."""
     if os.geteuid() != 0:
         return False
-    wanted = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SETUID | 1 << _CAP_SETGID
+    wanted = sum(1 << number for number in _CAPABILITIES.values())
     status = pathlib.Path("/proc/self/status").read_text()
     effective = int(status.partition("CapEff:")[2].split()[0], 16)
     return effective & wanted == wanted and _mapped() > 2**16

@@ -130,7 +130,8 @@ def _advice() -> str:
     return (
         " (as an ordinary user bubblewrap needs user namespaces: sysctl user.max_user_namespaces "
         "above 0, and where they exist kernel.unprivileged_userns_clone=1 and "
-        "kernel.apparmor_restrict_unprivileged_userns=0; or run as root)"
+        "kernel.apparmor_restrict_unprivileged_userns=0; in a container, also a writable "
+        "/proc/sys; or run as root)"
     )
 
 

@@ -245,3 +245,23 @@ async def test_both_doors_answer_their_own_callers(front: System, other: System)
     assert [each.json()["output"] for each in answers] == [f"TEXT {n}" for n in range(40)]
     found = await other.http.get(f"/api/v1/executions/{answers[0].json()['id']}")
     assert found.json()["output"] == "TEXT 0"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [("?wait=0.2", {}), ("", {"Prefer": "respond-async, wait=1"}), ("", {"Prefer": "wait=1"})],
+)
+async def test_a_caller_who_waits_a_while_gets_the_result_or_the_way_to_it(
+    system: System, query: str, headers: dict[str, str]
+) -> None:
+    """Within the wait the result itself, after it a 202 with the place to look."""
+    await system.create()
+    soon = await system.http.post(EXECUTE + query, json={"input": "a"}, headers=headers)
+    await system.stop_pool(executor)
+    late = await system.http.post(EXECUTE + query, json={"input": "b"}, headers=headers)
+    await system.start_pool(executor)
+
+    assert (soon.status_code, soon.json()["output"]) == (200, "A")
+    assert (late.status_code, late.json()["status"]) == (202, "queued")
+    found = await system.http.get(late.headers["Location"], params={"wait": 10})
+    assert found.json()["output"] == "B"

@@ -110,6 +110,22 @@ async def test_a_full_backlog_refuses_and_loses_nothing(bus: connection.Connecti
     assert len(await _batches(bus)) == 3
 
 
+async def test_what_waits_in_the_process_is_bounded(bus: connection.Connection) -> None:
+    """Callers who come faster than the bus takes are refused; all others are stored."""
+    commit = publisher.GroupCommit(bus, reply_to="r")
+    size = topology.MIB // 2
+    number = publisher.PENDING_BYTES_MAX // size + 20
+
+    results = await asyncio.gather(
+        *(_submit(commit, _item(size)) for _ in range(number)), return_exceptions=True
+    )
+
+    refused = [r for r in results if isinstance(r, publisher.BacklogFull)]
+    assert [r for r in results if r is not None] == refused
+    assert 0 < len(refused) < 20
+    assert len(await _batches(bus)) == number - len(refused)
+
+
 async def test_publishing_twice_stores_once(bus: connection.Connection) -> None:
     """A repeated message id is acknowledged and not stored again."""
     for _ in range(2):

@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 
-from streams import codec, ids, replay, subjects
+from streams import codec, ids, publisher, replay, subjects
 from tests.system import System
 from tests.wait import until
 
@@ -127,6 +128,13 @@ async def test_messages_of_every_wrong_shape_go_to_dead(system: System) -> None:
     reasons = sorted(letter.reason for letter in await _dead(system))
     assert reasons == ["rejected"] * 3 + ["undecodable"] * 3
     assert (await _publish(system, b'{"input": "alive"}'))["output"] == "ALIVE"
+
+
+async def test_an_unknown_lane_is_refused_at_the_door(system: System) -> None:
+    """What no pool would ever take is not accepted either."""
+    for subject in ("loopai.v1.execute.slow.default.upper", "loopai.v1.execute.default.upper"):
+        with pytest.raises(publisher.NotPublished, match="no stream"):
+            await publisher.publish(system.bus, subject, b"{}", message_id=subject)
 
 
 async def test_expired_work_is_not_run(system: System) -> None:
