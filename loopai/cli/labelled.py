@@ -18,7 +18,9 @@ INTEGER_MAX: Final = 2**53
 """Larger whole numbers are not exact in JSON; such columns stay text."""
 INTEGER_CLASSES_MAX: Final = 20
 """Whole numbers with more different values than this are a quantity, not classes."""
-ROWS_MIN: Final = 20
+EXAMPLES_MIN: Final = 20
+"""With fewer the engine makes no program."""
+ROWS_MIN: Final = EXAMPLES_MIN + 1
 MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands for "no value" in a column whose other cells are all of one type but text."""
 
@@ -64,7 +66,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     label: str | None = None
     text: str | None = None
     examples: int | None = None
-    """None: 200, or half of a table that has fewer than 400 rows."""
+    """None: 200, or half of a table that has fewer than 400 rows, but at least 20."""
     seed: int = 0
 
 
@@ -76,11 +78,9 @@ def prepare(source: table.Table, choice: Choice) -> Labelled:
     label = len(source.columns) - 1 if choice.label is None else source.column(choice.label)
     label_name = source.columns[label]
     inputs = _inputs(source, label, choice.text)
-    kept = [row for row in source.rows if row[label].strip()]
-    notes = list(source.notes)
-    if left_out := len(source.rows) - len(kept):
-        notes.append(f"{left_out} rows left out: they have no {label_name}")
-    count = _count(source, len(kept), choice.examples)
+    kept = _with_answer(source, label)
+    left_out = len(source.rows) - len(kept)
+    count = _count(source, label_name, len(kept), choice.examples)
     answers, output_schema = _answers(source, [row[label].strip() for row in kept], label_name)
     columns = _columns(source, kept, inputs, as_text=choice.text is not None)
     rows = [
@@ -100,7 +100,7 @@ def prepare(source: table.Table, choice: Choice) -> Labelled:
         output_schema=output_schema,
         examples=tuple(rows[:count]),
         unseen=tuple(rows[count:]),
-        notes=tuple(notes),
+        notes=(f"{left_out} rows left out: they have no {label_name}",) if left_out else (),
     )
 
 
@@ -110,7 +110,9 @@ def examples(source: table.Table) -> tuple[messages.Example, ...]:
     Fields are called exactly as the columns: the caller has a schema that names them.
     """
     label = len(source.columns) - 1
-    rows = [row for row in source.rows if row[label].strip()]
+    rows = _with_answer(source, label)
+    if not rows:
+        raise failure.Failure(f"{source.name}: no row has a value in {source.columns[label]!r}")
     inputs = _inputs(source, label, None)
     columns = [
         msgspec.structs.replace(column, field=source.columns[column.at])
@@ -139,11 +141,28 @@ def _inputs(source: table.Table, label: int, text: str | None) -> list[int]:
     return inputs
 
 
-def _count(source: table.Table, rows: int, wanted: int | None) -> int:
+def _with_answer(source: table.Table, label: int) -> list[tuple[str, ...]]:
+    """The rows that have a value in the column *label*."""
+    rows = [row for row in source.rows if row[label].strip()]
+    present = [row for row in rows if row[label].strip().lower() not in MISSING]
+    # Among texts "none" and "?" may be meant; among numbers and truth values they cannot.
+    is_text = _kind({row[label].strip() for row in present}) == "string"
+    return rows if is_text else present
+
+
+def _count(source: table.Table, label: str, rows: int, wanted: int | None) -> int:
     """How many rows become examples; at least one stays unseen."""
     if rows < ROWS_MIN:
-        raise failure.Failure(f"{source.name} has {rows} labelled rows; {ROWS_MIN} are the least")
-    count = min(EXAMPLES, rows // 2) if wanted is None else wanted
+        raise failure.Failure(
+            f"{source.name} has {rows} rows with a value in {label!r}, the label; {ROWS_MIN} are "
+            "the least"
+        )
+    count = min(EXAMPLES, max(rows // 2, EXAMPLES_MIN)) if wanted is None else wanted
+    if count < EXAMPLES_MIN:
+        raise failure.Failure(
+            f"{source.name}: a program needs at least {EXAMPLES_MIN} examples, half of them to "
+            f"prove it on; --examples {count} is too few"
+        )
     if count >= rows:
         raise failure.Failure(
             f"{source.name} has {rows} labelled rows; --examples {count} leaves none to try the "
@@ -156,25 +175,30 @@ def _answers(
     source: table.Table, cells: list[str], label: str
 ) -> tuple[list[Value], dict[str, Any]]:
     """The labels as JSON values, with their schema: classes, or a number to estimate."""
-    distinct = Counter(cells)
+    kind = _kind(set(cells))
+    numbers = {float(cell) for cell in cells} if kind in {"integer", "number"} else set()
+    # Other programs write whole numbers as 1.0 as soon as the column has a gap.
+    whole = all(number.is_integer() and abs(number) <= INTEGER_MAX for number in numbers)
+    if kind == "boolean" and len(set(cells)) > len({cell.lower() for cell in cells}):
+        cells = [cell.lower() for cell in cells]
+    distinct = numbers or set(cells)
     if len(distinct) == 1:
         raise failure.Failure(
             f"{source.name}: every row has {label} {cells[0]!r}, so there is nothing to predict"
         )
-    kind = _kind(distinct)
-    if kind == "integer" and len(distinct) <= INTEGER_CLASSES_MAX:
-        return [int(cell) for cell in cells], {
+    if numbers and whole and len(numbers) <= INTEGER_CLASSES_MAX:
+        return [int(float(cell)) for cell in cells], {
             "type": "integer",
-            "enum": sorted({int(cell) for cell in distinct}),
+            "enum": sorted(map(int, numbers)),
         }
-    if kind in {"integer", "number"}:
+    if numbers:
         return [float(cell) for cell in cells], {"type": "number"}
     if len(distinct) > len(cells) // 2:
         raise failure.Failure(
             f"{source.name}: {label} has {len(distinct)} different values in {len(cells)} rows, so "
             "it is no label; choose a column with --label"
         )
-    return list(cells), {"type": "string", "enum": sorted(distinct)}
+    return list(cells), {"type": "string", "enum": sorted(set(cells))}
 
 
 def _columns(
@@ -195,7 +219,7 @@ def _columns(
     return columns
 
 
-def _kind(cells: Counter[str] | set[str]) -> Kind:
+def _kind(cells: set[str]) -> Kind:
     """The narrowest type that holds every one of *cells*."""
     if not cells:
         return "string"

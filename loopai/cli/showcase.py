@@ -29,8 +29,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def show(plan: Plan) -> None:
     """Run the demo. Failure says what is wrong with the data before anything is started."""
     source = table.read(plan.data) if plan.data else breast_cancer()
-    rows = labelled.prepare(source, plan.choice)
     console = output.stderr()
+    # Before anything else can be wrong with the rows: it may be the reason.
+    for note in source.notes:
+        console.print(f"{source.name}: {note}", soft_wrap=True)
+    rows = labelled.prepare(source, plan.choice)
     for note in rows.notes:
         console.print(f"{source.name}: {note}", soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="loopai-demo-") as folder:

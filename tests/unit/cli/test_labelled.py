@@ -3,6 +3,7 @@ import pytest
 
 from loopai.cli import failure, labelled, table
 from loopai.cli.labelled import Choice
+from loopai.synthesis.examples import engine
 
 
 def source(columns, rows, name="some file.csv"):
@@ -19,7 +20,7 @@ def test_columns_are_typed_by_what_all_their_cells_are():
         ["Id No", "meanRadius", "Flag?", "Free Text", "gap", "code", "y"],
         [
             [str(at), f"{at}.5", "True", "7" if at else "x", "" if at else "1", "007", "ab"[at % 2]]
-            for at in range(20)
+            for at in range(24)
         ],
     )
     found = labelled.prepare(kinds, Choice())
@@ -53,7 +54,7 @@ def test_columns_are_typed_by_what_all_their_cells_are():
 )
 def test_numbers_that_json_would_change_stay_text(cell, kind):
     """Codes, groups of digits and whole numbers past 2^53 are kept as they are written."""
-    rows = [[cell, "ab"[at % 2]] for at in range(20)]
+    rows = [[cell, "ab"[at % 2]] for at in range(24)]
     found = labelled.prepare(source("xy", rows), Choice())
     assert found.input_schema["properties"]["x"] == {"type": kind}
 
@@ -72,7 +73,7 @@ def test_same_seed_gives_the_same_split_of_all_rows():
 
 def test_text_takes_one_column_under_its_own_name():
     """`--text` makes that column the whole input, always as text, and gaps stay empty text."""
-    rows = [["spam" if at % 2 else "ham", "1" if at else "", "9"] for at in range(20)]
+    rows = [["spam" if at % 2 else "ham", "1" if at else "", "9"] for at in range(24)]
     found = labelled.prepare(source(["Label", "SMS", "n"], rows), Choice(label="Label", text="SMS"))
     assert found.input_schema["properties"] == {"sms": {"type": "string"}}
     assert {row["sms"] for row in inputs([*found.examples, *found.unseen])} == {"", "1"}
@@ -101,16 +102,57 @@ def test_rows_without_a_label_are_left_out_and_told():
 
 
 @pytest.mark.parametrize(
+    ("answers", "left_out", "schema"),
+    [
+        (["1", "0", "NA"], 20, {"type": "integer", "enum": [0, 1]}),
+        (["1.0", "0.0", ""], 20, {"type": "integer", "enum": [0, 1]}),
+        (["1.5", "2", "nan"], 20, {"type": "number"}),
+        (["True", "False", "null"], 20, {"type": "string", "enum": ["False", "True"]}),
+        (["TRUE", "False", "false"], 0, {"type": "string", "enum": ["false", "true"]}),
+        (["mild", "severe", "none"], 0, {"type": "string", "enum": ["mild", "none", "severe"]}),
+    ],
+)
+def test_labels_are_what_their_values_mean(answers, left_out, schema):
+    """A gap is no class, 1.0 is the class 1, and a truth value has two spellings at most."""
+    rows = [["x", answers[at % 3]] for at in range(60)]
+    found = labelled.prepare(source("xy", rows), Choice())
+    assert found.output_schema == schema
+    assert len(found.examples) + len(found.unseen) == 60 - left_out
+    assert bool(found.notes) == bool(left_out)
+
+
+def test_a_small_table_gives_the_examples_that_the_engine_needs():
+    """Half of the rows only where that is enough to make a program."""
+    assert labelled.EXAMPLES_MIN == engine.EXAMPLES_MIN
+    rows = [[str(at), "ab"[at % 2]] for at in range(labelled.ROWS_MIN)]
+    found = labelled.prepare(source("xy", rows), Choice())
+    assert (len(found.examples), len(found.unseen)) == (labelled.EXAMPLES_MIN, 1)
+
+
+def test_a_table_without_an_answer_has_no_examples():
+    """A task is not made with none of the examples that were asked for."""
+    with pytest.raises(failure.Failure, match="no row has a value in 'y'"):
+        labelled.examples(source("xy", [["1", ""], ["2", " "]]))
+
+
+@pytest.mark.parametrize(
     ("rows", "choice", "message"),
     [
-        ([["1", "a"]] * 19, Choice(), "has 19 labelled rows; 20 are the least"),
+        (
+            [["1", "a"]] * 20,
+            Choice(),
+            "has 20 rows with a value in 'y', the label; 21 are the least",
+        ),
+        ([["1", "ab"[at % 2]] for at in range(30)], Choice(examples=19), "at least 20 examples"),
         ([["1", "a"]] * 30, Choice(), "every row has y 'a'"),
         ([["1", str(at) + "x"] for at in range(30)], Choice(), "so it is no label"),
         ([["1", "ab"[at % 2]] for at in range(30)], Choice(examples=30), "leaves none to try"),
         ([["1", "ab"[at % 2]] for at in range(30)], Choice(label="z"), "no column 'z'"),
         ([["1", "ab"[at % 2]] for at in range(30)], Choice(text="z"), "no column 'z'"),
         ([["1", "ab"[at % 2]] for at in range(30)], Choice(text="y"), "must be a column to pred"),
-        ([["1", "ab"[at == 0]] for at in range(30)], Choice(examples=2), "the 2 examples all have"),
+        ([["1", "ab"[at == 0]] for at in range(30)], Choice(seed=4), "the 20 examples all have"),
+        ([["1", "+1"], ["1", "1"]] * 15, Choice(), "every row has y '\\+1'"),
+        ([["1", "1.0"], ["1", "1"]] * 15, Choice(), "every row has y '1.0'"),
     ],
 )
 def test_data_that_teaches_nothing_is_one_clear_line(rows, choice, message):
@@ -138,14 +180,14 @@ def test_snake_case(name, expected):
 
 def test_columns_that_become_the_same_field_stay_apart():
     """No column hides another one."""
-    rows = [["1", "2", "3", "ab"[at % 2]] for at in range(20)]
+    rows = [["1", "2", "3", "ab"[at % 2]] for at in range(24)]
     found = labelled.prepare(source(["a b", "a-b", "?", "y"], rows), Choice())
     assert list(found.input_schema["properties"]) == ["a_b", "a_b_2", "column_3"]
 
 
 def test_the_name_of_the_task_comes_from_the_file():
     """Only letters, digits and dashes of it are kept."""
-    rows = [["1", "ab"[at % 2]] for at in range(20)]
+    rows = [["1", "ab"[at % 2]] for at in range(24)]
     for file, name in (("/x/SMS_Spam (1).tsv", "sms-spam-1"), ("/x/日本.csv", "demo")):
         assert labelled.prepare(source("xy", rows, file), Choice()).name == name
 
