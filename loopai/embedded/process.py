@@ -68,4 +68,8 @@ def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
 
 def describe(status: int) -> str:
     """An exit status as people say it: `exit code 1`, `killed by SIGKILL`."""
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+    if status >= 0:
+        return f"exit code {status}"
+    # Most of the real-time signals have no name.
+    named = -status in {*signal.Signals}
+    return f"killed by {signal.Signals(-status).name if named else f'signal {-status}'}"

@@ -1,6 +1,7 @@
 """One of our own programs as a child process, with its output handed on line by line."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -79,7 +80,9 @@ class Program:
             while line := await _line(reader):
                 if text := line.decode(errors="replace").rstrip():
                     self.reason = text.removeprefix("error: ")
-                    self._say(self.name, text)
+                    # With nobody to say it to, read on: a full pipe would stop the child.
+                    with contextlib.suppress(OSError):
+                        self._say(self.name, text)
         finally:
             transport.close()
 

@@ -180,7 +180,10 @@ class Stack:
         wanted = {"executor": self._options.workers, "generator": 1, "recorder": 1}
         last = "the API does not answer"
         end = time.monotonic() + READY_S_MAX
-        async with httpx.AsyncClient(base_url=self.url, timeout=READY_S_MAX) as client:
+        # No proxy leads to this machine, whatever the environment says.
+        async with httpx.AsyncClient(
+            base_url=self.url, timeout=READY_S_MAX, trust_env=False
+        ) as client:
             while time.monotonic() < end:
                 with contextlib.suppress(httpx.HTTPError):
                     answer = await client.get("/health")

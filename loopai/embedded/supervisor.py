@@ -79,9 +79,16 @@ class Supervisor:
                 delay_s = RESTART_S_MIN
             ended = process.describe(status)
             self._say(NAME, f"{child.name} ended ({ended}); it starts again in {delay_s:g} s")
+            delay_s = await self._restart(child, delay_s)
+
+    async def _restart(self, child: Child, delay_s: float) -> float:
+        """Start *child* after *delay_s*, as often as it takes; the delay of the next restart."""
+        while True:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, RESTART_S_MAX)
             try:
                 await child.start()
-            except errors.StartupError as error:
-                self._say(NAME, f"{child.name}: {error}")
+            except (errors.StartupError, OSError) as error:
+                self._say(NAME, f"{child.name}: {error}; it is tried again in {delay_s:g} s")
+            else:
+                return delay_s

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 
 from loopai import errors
-from loopai.embedded import program, supervisor
+from loopai.embedded import broker, program, supervisor
 
 WAIT_S = 10.0
 
@@ -160,3 +161,42 @@ async def test_a_cancelled_stop_can_be_finished_by_another(heard, child):
     group.kill()
     await asyncio.wait_for(group.stop(60), WAIT_S)
     assert await stubborn.exited() == -signal.SIGKILL
+
+
+async def test_a_child_that_nobody_listens_to_is_not_stopped_by_that(tmp_path):
+    """Where the output of all was a pipe that is closed, the child still writes what it likes."""
+
+    def say(_name, _text):
+        raise BrokenPipeError
+
+    (tmp_path / "chatty.py").write_text("for _ in range(10_000):\n    print('x' * 100)\n")
+    chatty = program.Program("chatty", ("chatty",), {"PYTHONPATH": str(tmp_path)}, say)
+    await chatty.start()
+    assert await asyncio.wait_for(chatty.exited(), WAIT_S) == 0
+
+
+async def test_a_signal_without_a_name_is_told_by_its_number(heard, child):
+    """Most real-time signals have none."""
+    group = supervisor.Supervisor(heard.say)
+    one = child("one", LIVES)
+    await group.start(one)
+    await heard.line("one", "up")
+    group.settle()
+    os.kill(one.pid, signal.SIGRTMIN + 1)
+    await heard.line("loopai", f"one ended (killed by signal {signal.SIGRTMIN + 1}); it starts")
+    await heard.line("one", "up", times=2)
+    await group.stop(WAIT_S)
+
+
+async def test_a_restart_that_fails_is_said_and_tried_again(heard, tmp_path):
+    """With the reason, and without a word about an end that there was not."""
+    server = broker.Broker(tmp_path / "store")
+    group = supervisor.Supervisor(heard.say)
+    await group.start(server)
+    group.settle()
+    with socket.create_server((broker.HOST, 0)) as taken:
+        server.port = taken.getsockname()[1]
+        server.kill()
+        await heard.line("loopai", "--nats-port; it is tried again in 1 s")
+    await group.stop(WAIT_S)
+    assert [text for _, text in heard.lines if "exit code" in text] == []
