@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the work in order, the second at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first ends the work in order, the second at once."""
 
 import asyncio
 import signal
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):  # noqa: N818 (it says what happened)
@@ -37,7 +37,9 @@ async def guard(
             task.cancel()
         seen.append(number)
 
-    for each in SIGNALS:
+    # What is ignored stays so: that is how nohup works.
+    heeded = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    for each in heeded:
         loop.add_signal_handler(each, on_signal, each)
     try:
         return await task
@@ -46,5 +48,5 @@ async def guard(
             raise Interrupted(seen[0]) from None
         raise
     finally:
-        for each in SIGNALS:
+        for each in heeded:
             loop.remove_signal_handler(each)

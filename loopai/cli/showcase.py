@@ -36,10 +36,16 @@ def show(plan: Plan) -> None:
     rows = labelled.prepare(source, plan.choice)
     for note in rows.notes:
         console.print(f"{source.name}: {note}", soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="loopai-demo-") as folder:
+    with report.Bars(console) as bars:
+        uvloop.run(_guarded(rows, plan, bars))
+
+
+async def _guarded(rows: labelled.Labelled, plan: Plan, bars: report.Bars) -> None:
+    folder = tempfile.TemporaryDirectory(prefix="loopai-demo-")
+    with folder:
         options = stack.Options(
             http="127.0.0.1:0",
-            data_dir=Path(folder),
+            data_dir=Path(folder.name),
             nats_port=None,
             sync=plan.sync,
             environment={
@@ -47,41 +53,48 @@ def show(plan: Plan) -> None:
                 "LOOPAI_BODY_BYTES_MAX": str(BODY_BYTES_MAX),
             },
         )
-        with report.Bars(console) as bars:
-            uvloop.run(_guarded(stack.Stack(options, bars.say), rows, plan, bars))
-
-
-async def _guarded(
-    running: stack.Stack, rows: labelled.Labelled, plan: Plan, bars: report.Bars
-) -> None:
-    try:
-        await interrupt.guard(_demo(running, rows, plan, bars), running.kill)
-    except interrupt.Interrupted as interrupted:
-        raise typer.Exit(128 + interrupted.number) from None
+        running = stack.Stack(options, bars.say)
+        try:
+            await interrupt.guard(_demo(folder, running, rows, plan, bars), running.kill)
+        except interrupt.Interrupted as interrupted:
+            raise typer.Exit(128 + interrupted.number) from None
 
 
 async def _demo(
-    running: stack.Stack, rows: labelled.Labelled, plan: Plan, bars: report.Bars
+    folder: tempfile.TemporaryDirectory[str],
+    running: stack.Stack,
+    rows: labelled.Labelled,
+    plan: Plan,
+    bars: report.Bars,
 ) -> None:
     bars.stage("starting the bus, the API and the workers")
-    async with running, api.Api(running.url) as client:
-        result = await trial.run(
-            client,
-            running.nats_url,
-            rows,
-            seed=plan.choice.seed,
-            accuracy_target=plan.accuracy_target,
-            progress=bars,
-        )
-        bars.stop()
-        if plan.as_json:
-            output.print_json(msgspec.json.encode(result))
-        else:
-            output.stdout().print(report.results(result))
-        if plan.keep:
-            bars.say("loopai", invitation(running.url, running.nats_url, rows))
-            await running.watch()
+    # The folder goes while signals are still caught: an impatient Ctrl-C must not leave half of it.
+    with folder:
+        async with running, api.Api(running.url) as client:
+            result = await _trial(client, running, rows, plan, bars)
     check(result)
+
+
+async def _trial(
+    client: api.Api, running: stack.Stack, rows: labelled.Labelled, plan: Plan, bars: report.Bars
+) -> trial.Result:
+    result = await trial.run(
+        client,
+        running.nats_url,
+        rows,
+        seed=plan.choice.seed,
+        accuracy_target=plan.accuracy_target,
+        progress=bars,
+    )
+    bars.stop()
+    if plan.as_json:
+        output.print_json(msgspec.json.encode(result))
+    else:
+        output.stdout().print(report.results(result))
+    if plan.keep:
+        bars.say("loopai", invitation(running.url, running.nats_url, rows))
+        await running.watch()
+    return result
 
 
 def check(result: trial.Result) -> None:

@@ -52,6 +52,13 @@ async def test_json_is_one_object_with_the_numbers(loopai, data, tmp_path):
     assert left_behind(tmp_path) == []
 
 
+async def test_a_proxy_in_the_environment_is_not_asked(loopai, data):
+    """Nothing that the demo talks to is behind it."""
+    proxies = dict.fromkeys(("ALL_PROXY", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+    command = await loopai("demo", "--json", "--data", data(separable), **proxies)
+    assert await command.ended() == 0, command.lines
+
+
 async def test_numbers_are_estimated_within_the_tolerance(loopai, data, tmp_path):
     """A numeric label is a quantity: right means close enough."""
     file = data(lambda hours, kind, chance: f"{hours * 2 + 5 * (kind == 'a'):.1f}")
@@ -71,12 +78,13 @@ async def test_a_draft_is_exit_code_1_with_the_reason(loopai, data, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["starting the bus", "generating a program"])
-async def test_ctrl_c_cleans_up(loopai, data, tmp_path, stage):
-    """At any stage: exit code 130, no folder, no process."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_cleans_up(loopai, data, tmp_path, stage, number):
+    """Ctrl-C or a closed terminal at any stage: its exit code, no folder, no process."""
     command = await loopai("demo", "--data", data(separable))
     await command.line(stage)
-    command.signal(signal.SIGINT)
-    assert await command.ended() == 130
+    command.signal(number)
+    assert await command.ended() == 128 + number
     assert command.children() == {}
     assert left_behind(tmp_path) == []
 
