@@ -1,5 +1,6 @@
 """The HTTP API as the commands use it: answers as Structs, problems as one readable Failure."""
 
+import os
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import quote
@@ -13,6 +14,8 @@ from streams import messages
 NULL: Final = msgspec.Raw(b"null")
 ANSWER_S_MAX: Final = 60.0
 """How long an answer may take beyond what the request itself asks to wait."""
+PORT_MAX: Final = 65_535
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Answer = TypeVar("Answer")
 
@@ -65,9 +68,20 @@ class Api:
 
         self._url = url
         try:
-            self._client = httpx.AsyncClient(base_url=url, timeout=ANSWER_S_MAX)
+            base = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise failure.Failure(f"{url!r} is not a URL: {error}") from error
+        if base.scheme not in {"http", "https"} or not base.host or (base.port or 0) > PORT_MAX:
+            raise failure.Failure(f"{url!r} is not a URL such as http://127.0.0.1:8080")
+        try:
+            # No proxy leads to this machine, and one that is set for others must not be asked.
+            self._client = httpx.AsyncClient(
+                base_url=base, timeout=ANSWER_S_MAX, trust_env=base.host not in LOOPBACK
+            )
+        except (ImportError, OSError, ValueError) as error:
+            raise failure.Failure(
+                f"the proxy or the certificates set in the environment cannot be used: {error}"
+            ) from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,8 +135,9 @@ def task_path(task: str, *more: str | int) -> str:
 
 def segment(text: str) -> str:
     """*text* as one segment of a path, whatever it holds."""
-    # A client takes the segments "." and ".." for steps; as an escape they are a name.
-    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
+    # A client takes the segments "." and ".." for steps; as an escape they are a name. What a shell
+    # hands over need not be UTF-8.
+    return quote(os.fsencode(text), safe="") if text.strip(".") else text.replace(".", "%2E")
 
 
 def decode(body: bytes, kind: type[Answer]) -> Answer:

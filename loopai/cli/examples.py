@@ -23,6 +23,8 @@ def read(path: Path) -> tuple[messages.Example, ...]:
         raise failure.Failure(
             f'{path}: expected examples of the form {{"input": …, "output": …}}: {error}'
         ) from error
+    except RecursionError as error:
+        raise failure.Failure(f"{path}: {document.TOO_DEEP}") from error
     if not found:
         raise failure.Failure(f"{path} holds no examples")
     return found

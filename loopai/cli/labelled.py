@@ -181,8 +181,8 @@ def _answers(
     whole = all(number.is_integer() and abs(number) <= INTEGER_MAX for number in numbers)
     if kind == "boolean" and len(set(cells)) > len({cell.lower() for cell in cells}):
         cells = [cell.lower() for cell in cells]
-    distinct = numbers or set(cells)
-    if len(distinct) == 1:
+    distinct = len(numbers or set(cells))
+    if distinct == 1:
         raise failure.Failure(
             f"{source.name}: every row has {label} {cells[0]!r}, so there is nothing to predict"
         )
@@ -193,9 +193,9 @@ def _answers(
         }
     if numbers:
         return [float(cell) for cell in cells], {"type": "number"}
-    if len(distinct) > len(cells) // 2:
+    if distinct > len(cells) // 2:
         raise failure.Failure(
-            f"{source.name}: {label} has {len(distinct)} different values in {len(cells)} rows, so "
+            f"{source.name}: {label} has {distinct} different values in {len(cells)} rows, so "
             "it is no label; choose a column with --label"
         )
     return list(cells), {"type": "string", "enum": sorted(set(cells))}

@@ -36,7 +36,12 @@ def grid(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str = "")
         show_header=any(column.rstrip("#") for column in columns),
     )
     for column in columns:
-        drawn.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+        # Folded, because an id that ends in an ellipsis is of no use to anybody.
+        drawn.add_column(
+            column.rstrip("#"),
+            justify="right" if column.endswith("#") else "left",
+            overflow="fold",
+        )
     for row in rows:
         drawn.add_row(*row)
     return drawn

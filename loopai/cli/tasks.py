@@ -71,8 +71,8 @@ def create(
     elif name and input_schema and output_schema:
         body = msgspec.json.encode(
             NewTask(
-                name=name,
-                description=description,
+                name=document.utf8(name, "NAME"),
+                description=document.utf8(description, "--description"),
                 input_schema=document.json_or_file(input_schema, "--input-schema"),
                 output_schema=document.json_or_file(output_schema, "--output-schema"),
                 examples=examples.read(example_file) if example_file else (),

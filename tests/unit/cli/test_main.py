@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loopai.cli import main
+from loopai.cli import main, output
 
 NOBODY = ["--url", "http://127.0.0.1:9"]  # the discard port, where nothing listens
 
@@ -77,13 +77,73 @@ def test_nobody_at_the_url_is_said_with_what_to_do(capsys, arguments):
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [("http://x:y", "is not a URL"), ("ftp://x", "no Loopai at ftp://x"), ("x", "no Loopai at x")],
+    [
+        ("http://x:y", "is not a URL"),
+        ("http://127.0.0.1:65536", "is not a URL"),
+        ("http://", "is not a URL"),
+        ("ftp://x", "'ftp://x' is not a URL such as http://"),
+        ("x", "'x' is not a URL such as http://"),
+    ],
 )
 def test_what_is_no_url_is_said(capsys, url, message):
     """Odd values of --url end in a line too."""
     code, _, err = run(capsys, "task", "list", "--url", url)
     assert code == 1
     assert message in err
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nope://x"])
+def test_proxies_are_not_asked_for_this_machine(capsys, monkeypatch, proxy):
+    """What is set for the rest of the world does not matter on the loopback."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    code, _, err = run(capsys, "task", "list", *NOBODY)
+    assert code == 1
+    assert "no Loopai at http://127.0.0.1:9;" in err
+
+
+def test_a_proxy_that_cannot_be_used_is_said(capsys, monkeypatch):
+    """For other machines it is asked, and what is wrong with it is one line."""
+    monkeypatch.setenv("ALL_PROXY", "nope://x")
+    code, _, err = run(capsys, "task", "list", "--url", "http://example.invalid")
+    assert code == 1
+    assert err.startswith("error: the proxy or the certificates set in the environment cannot be ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "x", "\udcff"), "no Loopai at"),
+        (("run", "\udcff", "1"), "no Loopai at"),
+        (("audit", "get", "\udcff"), "no Loopai at"),
+        (("task", "create", "\udcff", "--input-schema", "{}", "--output-schema", "{}"), "NAME is"),
+        (("task", "create", "x", "--input-schema", "{\udcff", "--output-schema", "{}"), "--input"),
+    ],
+)
+def test_arguments_need_not_be_utf8(capsys, arguments, message):
+    """A shell hands over any bytes; they are a name that nobody has, or no JSON."""
+    code, _, err = run(capsys, *arguments, *NOBODY)
+    assert code == 1
+    assert err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("command", ["input", "schema", "task", "examples"])
+def test_json_that_is_nested_too_deeply_is_said(capsys, tmp_path, command):
+    """Wherever JSON is read from."""
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    new = ("task", "create", "x", "--output-schema", "{}", "--input-schema")
+    examples = tmp_path / "examples.json"
+    examples.write_text('[{"input":' + "[" * 100_000)
+    arguments = {
+        "input": ("run", "x", f"@{deep}"),
+        "schema": (*new, str(deep)),
+        "task": ("task", "create", "--from", str(deep)),
+        "examples": (*new, "{}", "--examples", str(examples)),
+    }
+    code, _, err = run(capsys, *arguments[command], *NOBODY)
+    assert code == 1
+    assert err.endswith("the JSON is nested too deeply\n")
 
 
 def test_no_broker_is_said(capsys):
@@ -98,7 +158,7 @@ def test_no_broker_is_said(capsys):
     [
         (None, (), "No such file"),
         ("", (), "is empty"),
-        ("a,b\n1,x\n", (), "1 labelled rows; 20 are the least"),
+        ("a,b\n1,x\n", (), "1 rows with a value in 'b', the label; 21 are the least"),
         ("a,b\n" + "1,x\n" * 30, (), "every row has b 'x'"),
         ("a,b\n" + "1,x\n2,y\n" * 30, ("--label", "c"), "no column 'c'; it has a, b"),
         ("a,b\n" + "1,x\n2,y\n" * 30, ("--text", "c"), "no column 'c'; it has a, b"),
@@ -125,6 +185,7 @@ def test_demo_refuses_a_bad_file_before_it_starts_anything(
         ("examples.json", "[]", "holds no examples"),
         ("examples.jsonl", '{"input": 1}\n', "expected examples of the form"),
         ("examples.csv", "a,b\n", "no rows below"),
+        ("examples.csv", "a,b\n1,\n", "no row has a value in 'b'"),
         ("examples.json", None, "No such file"),
     ],
 )
@@ -162,3 +223,12 @@ def test_help_does_not_load_what_only_commands_need():
     )
     loaded = subprocess.check_output([sys.executable, "-c", program])
     assert json.loads(loaded) == []
+
+
+def test_tables_lose_nothing_on_a_narrow_screen(capsys, monkeypatch):
+    """Ids are folded, not cut."""
+    monkeypatch.setenv("COLUMNS", "20")
+    output.stdout().print(output.grid(("name", "id"), [("x" * 30, "0123456789" * 3)]))
+    out = "".join(capsys.readouterr().out.split())
+    assert "…" not in out
+    assert sum(map(out.count, "0123456789")) == 30

@@ -28,3 +28,12 @@ def test_other_text_is_refused(text):
     """Nothing is guessed."""
     with pytest.raises(ValueError, match="isoformat"):
         moment.parse(text, NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["999999d", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_times_outside_the_calendar_are_refused(text):
+    """No time that the bus could not be told."""
+    with pytest.raises(ValueError, match="calendar"):
+        moment.parse(text, NOW)
