@@ -26,11 +26,24 @@ class BrokerUnavailable(Exception):  # noqa: N818 (STYLE: errors say what is the
     """No usable broker at the URL. The message says why and how to mend it."""
 
 
+class _Client(nats.aio.client.Client):
+    """The client, but that a header block which it cannot parse does not end its read loop."""
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
+        # As of nats-py 2.16: a block of nothing but `NATS/1.0`, and a status line not in UTF-8.
+        except (IndexError, UnicodeDecodeError) as error:
+            log.warning("message with unreadable headers: %s", error)
+            return None
+        return parsed
+
+
 class Connection:
     """A connected client and its JetStream context. Whoever called `connect` closes it."""
 
     def __init__(self) -> None:
-        self.client = nats.aio.client.Client()
+        self.client: nats.aio.client.Client = _Client()
         self.jetstream: nats.js.JetStreamContext
         self.closed = asyncio.Event()
         """Set when the connection is gone for good: the process should exit."""

@@ -17,7 +17,11 @@ class Delivery:
     """One message in a worker's hands, until it is acknowledged, given back or terminated."""
 
     def __init__(
-        self, pulled: pull.Pulled, source: pull.Pull, connection: Connection, ack_wait_s: float
+        self,
+        pulled: pull.Pulled,
+        source: pull.Pull,
+        connection: Connection,
+        spec: topology.Consumer,
     ) -> None:
         message = pulled.message
         metadata = message.metadata
@@ -28,11 +32,13 @@ class Delivery:
         self.sequence: int = metadata.sequence.stream
         self.attempt: int = metadata.num_delivered
         """1 on the first delivery."""
+        self.is_last: bool = 0 < spec.max_deliver <= self.attempt
+        """Whether the broker delivers it no more, whatever becomes of this delivery."""
         self.published_at: datetime = metadata.timestamp
         self._reply = message.reply
         self._connection = connection
-        self._ack_wait_s = ack_wait_s
-        self._lease_ends = time.monotonic() + ack_wait_s
+        self._ack_wait_s = spec.ack_wait_s
+        self._lease_ends = time.monotonic() + spec.ack_wait_s
         self._is_current = functools.partial(source.is_current, pulled)
 
     @property
@@ -47,20 +53,26 @@ class Delivery:
         await self._connection.client.publish(self._reply, b"+ACK")
 
     async def nak(self, delay_s: float) -> None:
-        """Give it back, to be redelivered after *delay_s* seconds."""
+        """Give it back, to be redelivered after *delay_s* seconds. Too late, it says nothing."""
+        # The broker would take it from whoever has it by now.
+        if not self.leased:
+            return
         await self._connection.client.publish(
             self._reply, b'-NAK {"delay": %d}' % int(delay_s * 1e9)
         )
 
     async def term(self, reason: str) -> None:
-        """Never deliver it again. Move it to DEAD first."""
+        """Never deliver it again. Move it to DEAD first. Too late, it says nothing."""
+        if not self.leased:
+            return
         line = " ".join(reason.split())[:200]
         await self._connection.client.publish(self._reply, b"+TERM " + line.encode())
 
     async def progress(self) -> None:
         """Say that work goes on: the ack wait starts again. Too late, it says nothing."""
-        # A worker that was stopped must not take back what the broker has given to another.
-        if not self.leased:
+        # A worker that was stopped must not take back what the broker has given to another, and
+        # what is only written down for the time after a reconnect is heard by nobody now.
+        if not self.leased or not self._connection.client.is_connected:
             return
         await self._connection.client.publish(self._reply, b"+WPI")
         self._lease_ends = time.monotonic() + self._ack_wait_s
@@ -96,7 +108,7 @@ class Consumer:
                 # A durable comes back: with the broker, or when the topology is applied again.
                 log.warning("%s: no such consumer; still asking", self._spec.durable)
                 continue
-            delivery = Delivery(pulled, self._pull, self._connection, self._spec.ack_wait_s)
+            delivery = Delivery(pulled, self._pull, self._connection, self._spec)
             if delivery.leased:
                 yield delivery
             else:

@@ -85,7 +85,10 @@ class Pull:
 
         Messages also wait in the socket of a stopped process: no clock of ours tells for how long.
         """
-        return pulled.waking == self._waking and time.monotonic() - self._turned < ASLEEP_S
+        if pulled.waking != self._waking:
+            return False
+        # Once stopped, nothing can come any more while we sleep.
+        return self._task is None or time.monotonic() - self._turned < ASLEEP_S
 
     def release(self) -> None:
         """Say that one message is done with, so that another may come."""
@@ -97,6 +100,7 @@ class Pull:
         if self._task is None:
             return []
         self._connection.on_reconnect.remove(self._reconnected)
+        self._turn()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
@@ -128,12 +132,7 @@ class Pull:
 
     async def _keep_asking(self) -> None:
         while True:
-            now = time.monotonic()
-            if now - self._turned > ASLEEP_S:
-                log.warning("pull %s: asleep for %.1f s", self._consumer, now - self._turned)
-                self._waking += 1
-                self._restart = True
-            self._turned = now
+            self._turn()
             # While the broker is away the client buffers a new inbox but not its end: the broker
             # would deliver to inboxes that nobody reads. The reconnect starts afresh.
             if self._connection.client.is_connected:
@@ -144,6 +143,15 @@ class Pull:
             except TimeoutError:
                 pass
             self._wake.clear()
+
+    def _turn(self) -> None:
+        """Notice when the loop has been asleep since the last turn."""
+        now = time.monotonic()
+        if now - self._turned > ASLEEP_S:
+            log.warning("pull %s: asleep for %.1f s", self._consumer, now - self._turned)
+            self._waking += 1
+            self._restart = True
+        self._turned = now
 
     async def _ask_afresh(self) -> None:
         """Ask, with a new inbox where the old one's requests may be lost."""

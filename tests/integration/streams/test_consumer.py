@@ -108,6 +108,76 @@ async def test_progress_keeps_a_message(quick: connection.Connection) -> None:
         assert not left.leased
 
 
+async def test_whoever_lost_a_message_cannot_take_it_from_its_next_owner(
+    quick: connection.Connection,
+) -> None:
+    """Given back or terminated too late, it stays with the worker that has it now."""
+    await _publish(quick, b"1")
+
+    async with consumer.Consumer(quick, QUICK, slots=3) as taken:
+        deliveries = aiter(taken)
+        late, owned = await anext(deliveries), await anext(deliveries)
+        await late.nak(0)
+        await late.term("too late")
+        await _publish(quick, b"2")
+
+        assert (await anext(deliveries)).payload == b"2"
+        assert await _backlog(quick) == 2
+        assert owned.leased
+
+
+async def test_progress_that_cannot_reach_the_broker_keeps_nothing(
+    broker: Broker, quick: connection.Connection
+) -> None:
+    """A worker cut off from the broker loses its lease: nobody heard that it is alive."""
+    await _publish(quick, b"1")
+
+    async with consumer.Consumer(quick, QUICK, slots=1) as taken:
+        delivery = await anext(aiter(taken))
+        await broker.stop()
+        await until(lambda: not quick.client.is_connected)
+
+        async def lost() -> bool:
+            await delivery.progress()
+            return not delivery.leased
+
+        await until(lost, within_s=5)
+        await broker.start()
+
+
+async def test_what_is_in_hand_stays_ours_when_pulling_ends(
+    bus: connection.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that drains pulls no more, and that must not pass for being asleep."""
+    monkeypatch.setattr(pull, "ASLEEP_S", 0.2)
+    await _publish(bus, b"1")
+    async with consumer.Consumer(bus, topology.GENERATOR, slots=1) as taken:
+        delivery = await anext(aiter(taken))
+    ended = time.monotonic()
+
+    await until(lambda: time.monotonic() - ended > 0.5)
+
+    assert delivery.leased
+
+
+async def test_a_header_that_the_client_cannot_parse_stops_nobody(
+    broker: Broker, bus: connection.Connection
+) -> None:
+    """nats-py's read loop ends for good on a header block that is shorter than it expects."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    writer.write(b"HPUB loopai.v1.generate.default.t 8 9\r\nNATS/1.01\r\nPING\r\n")
+    assert await reader.readline() == b"PONG\r\n"
+    writer.close()
+    await writer.wait_closed()
+    await _publish(bus, b"2")
+
+    async with asyncio.timeout(5), consumer.Consumer(bus, topology.GENERATOR, slots=2) as taken:
+        deliveries = aiter(taken)
+        assert [(await anext(deliveries)).payload for _ in range(2)] == [b"1", b"2"]
+
+
 async def test_a_nak_gives_it_back_after_its_delay(bus: connection.Connection) -> None:
     """A worker that cannot now says when; BackOff does not apply."""
     await _publish(bus, b"1")
