@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Final
 
-from streams import codec, ids
+from streams import codec, ids, topology
 from streams.messages import ExecuteBatch, ExecuteItem
 
 TIMEOUT_MS: Final = 30_000
@@ -24,6 +24,10 @@ def batch(
         decoded = codec.EXECUTE.decode(payload)
         if not decoded.items:
             raise codec.Undecodable("ExecuteBatch: no items")
+        if len(decoded.items) > topology.ITEMS_MAX:
+            raise codec.Undecodable(f"ExecuteBatch: more than {topology.ITEMS_MAX} items")
+        if len({item.id for item in decoded.items}) < len(decoded.items):
+            raise codec.Undecodable("ExecuteBatch: two items have the same id")
         for item in decoded.items:
             _require_uuid7(item.id)
         return decoded

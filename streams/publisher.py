@@ -41,8 +41,11 @@ async def publish(
     *,
     message_id: str,
     headers: dict[str, str] | None = None,
-) -> None:
+) -> int | None:
     """Store *payload* on *subject*, once: *message_id* makes repeating it safe.
+
+    The sequence of the message that the stream had under that id already, which may be an earlier
+    attempt of ours; else None.
 
     Raises BacklogFull when the stream refuses it, NotPublished when three attempts of 3 s got no
     word or no stream captures the subject.
@@ -51,7 +54,7 @@ async def publish(
     reason = ""
     for attempt in range(ATTEMPTS):
         try:
-            await connection.jetstream.publish(
+            stored = await connection.jetstream.publish(
                 subject, payload, timeout=ATTEMPT_TIMEOUT_S, headers=sent
             )
         except nats.js.errors.NoStreamResponseError:
@@ -68,7 +71,7 @@ async def publish(
             if connection.client.is_closed:
                 break
         else:
-            return
+            return stored.seq if stored.duplicate else None
     raise NotPublished(reason)
 
 

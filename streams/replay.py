@@ -120,13 +120,20 @@ async def records(
 
 
 async def recorded(
-    connection: Connection, *, tenant: str, task: str | None, wanted: set[str]
+    connection: Connection,
+    *,
+    tenant: str,
+    task: str | None,
+    wanted: set[str],
+    since: datetime | None = None,
 ) -> dict[str, messages.ExecutionRecord]:
     """Records of *wanted* (UUIDv7), by id; those that are not recorded are absent.
 
-    Starts at the oldest id's time, so it costs what was recorded since then, not what ever was.
+    Starts at *since*, by the broker's clock, or else at the time of the oldest id: it costs what
+    was recorded since then, not what ever was.
     """
-    since = min(ids.minted_at(each) for each in wanted) - CLOCK_SKEW
+    if since is None:
+        since = min(ids.minted_at(each) for each in wanted) - CLOCK_SKEW
     found: dict[str, messages.ExecutionRecord] = {}
     reading = records(connection, tenant=tenant, task=task, since=since)
     async with contextlib.aclosing(reading) as recent:
@@ -136,6 +143,15 @@ async def recorded(
                 if len(found) == len(wanted):
                     break
     return found
+
+
+async def records_at(connection: Connection, sequence: int) -> tuple[messages.ExecutionRecord, ...]:
+    """The records of one message of RECORDS, as its leader has it: replicas may lag behind."""
+    try:
+        message = await connection.jetstream.get_msg(topology.RECORDS.name, sequence)
+        return codec.RECORDS.decode(message.data or b"").records
+    except (nats.errors.Error, TimeoutError, codec.Undecodable) as error:
+        raise ReplayFailed(f"{topology.RECORDS.name} {sequence}: {error}") from error
 
 
 async def is_queued(connection: Connection, *, tenant: str, execution_id: str) -> bool:

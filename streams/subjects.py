@@ -31,6 +31,8 @@ CONTENT_TYPE: Final = "Content-Type"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 
 
+_SUBJECT: Final = re.compile(r"(?!\$)[^\s.*>\x00]+(\.[^\s.*>\x00]+)*")
+"""One to publish to: no wildcards, no empty tokens, none of the broker's own."""
 _WITH_A_TOKEN_MORE: Final = ("loopai.v1.execute.", "loopai.v1.event.", "loopai.v1.dead.")
 """Subjects that have a lane, a kind or a stream before the tenant."""
 
@@ -89,6 +91,19 @@ def dead_tenant(tenant: str) -> str:
 
 def reply(instance: str) -> str:
     return f"loopai.v1.reply.{token(instance)}"
+
+
+def reply_to(headers: dict[str, str]) -> str | None:
+    """Where *headers* ask for the answer; None where nowhere, or where it must not go.
+
+    Answers are written with a worker's rights: they go to no subject of the broker (`$…`), and to
+    none of ours but an ingress's replies.
+    """
+    subject = headers.get(REPLY_TO, "")
+    ours = subject.startswith("loopai.") and not subject.startswith("loopai.v1.reply.")
+    if ours or _SUBJECT.fullmatch(subject) is None:
+        return None
+    return subject
 
 
 def owner(subject: str) -> tuple[str, str]:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from loopai import views
-from streams import codec, publisher, subjects
+from loopai import errors, views
+from streams import codec, publisher, replay, subjects
 from streams.connection import Connection
 from streams.consumer import Delivery
 from streams.messages import Event, ExecutionRecord, RecordBatch
@@ -20,28 +20,59 @@ _encode_json = msgspec.json.Encoder().encode
 
 async def record(
     connection: Connection, records: Sequence[ExecutionRecord], *, message_id: str
-) -> None:
-    """Store *records*, all of one task, and show them as events. publisher.NotPublished."""
+) -> list[ExecutionRecord]:
+    """Store *records*, all of one task, and show them as events. publisher.NotPublished.
+
+    Returns them as RECORDS has them: what was stored under *message_id* before stands.
+    """
     tenant, task = records[0].tenant, records[0].task
+    kept: list[ExecutionRecord] = []
     for number, part in enumerate(_parts(records)):
-        await publisher.publish(
+        name = f"{message_id}:{number}" if number else message_id
+        earlier = await publisher.publish(
             connection,
             subjects.record(tenant, task),
             codec.RECORDS.encode(RecordBatch(records=tuple(part))),
-            message_id=f"{message_id}:{number}" if number else message_id,
+            # Ids are the publishers' choice: one in use by another task must not hide a record.
+            message_id=f"{tenant}.{task}:{name}",
         )
+        if earlier is not None:
+            kept += await _kept(connection, part, earlier, message_id=name)
+            continue
+        kept += part
         # Events are for watching, not for the audit: nobody waits for the broker to store them.
         await connection.client.publish(
             subjects.event("execution", tenant, task), codec.EVENT.encode(_event(part))
         )
+    return kept
+
+
+async def _kept(
+    connection: Connection, part: list[ExecutionRecord], sequence: int, *, message_id: str
+) -> list[ExecutionRecord]:
+    """*part* as RECORDS has it, when the broker took ours for a repetition of *sequence*.
+
+    It mostly is one: of our own publish, or by a worker that was slow. But where a publisher used
+    the first id of a batch in another one, the other items have no record yet.
+    """
+    earlier = {each.id: each for each in await replay.records_at(connection, sequence)}
+    kept: list[ExecutionRecord] = []
+    for each in part:
+        if each.id in earlier:
+            kept.append(earlier[each.id])
+        elif message_id == each.id:
+            raise errors.Transient(f"{each.id} cannot be recorded: its id is taken")
+        else:
+            kept += await record(connection, (each,), message_id=each.id)
+    return kept
 
 
 async def reply(
     connection: Connection, delivery: Delivery, records: Sequence[ExecutionRecord]
 ) -> None:
     """Send *records* where *delivery* asks for them, in the form that it came in; if it does."""
-    reply_to = delivery.headers.get(subjects.REPLY_TO)
-    if not reply_to:
+    reply_to = subjects.reply_to(delivery.headers)
+    if reply_to is None:
         return
     if codec.is_json(delivery.headers):
         for each in records:

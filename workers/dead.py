@@ -89,8 +89,8 @@ async def store(
     )
     if stream == topology.GENERATE.name:
         await _fail_operation(connection, letter)
-    reply_to = message.headers.get(subjects.REPLY_TO)
-    if reply_to:
+    reply_to = subjects.reply_to(message.headers)
+    if reply_to is not None:
         answer = _answer(letter, tenant, task, as_json=codec.is_json(message.headers))
         await connection.client.publish(reply_to, answer)
 
@@ -128,7 +128,9 @@ async def _unrecorded(
     except codec.Undecodable:
         return ()
     wanted = {item.id for item in batch.items}
-    done = await replay.recorded(connection, tenant=tenant, task=task, wanted=wanted)
+    done = await replay.recorded(
+        connection, tenant=tenant, task=task, wanted=wanted, since=message.time
+    )
     return tuple(item.id for item in batch.items if item.id not in done)
 
 

@@ -87,7 +87,9 @@ class Executor:
             published_at=delivery.published_at,
         )
         order = verdict.Order(tenant=tenant, task=task, batch=batch, attempt=delivery.attempt)
-        records = await self._recorded(order) if delivery.attempt > 1 else {}
+        records: dict[str, ExecutionRecord] = {}
+        if delivery.attempt > 1:
+            records = await self._recorded(order, since=delivery.published_at)
         if not records and delivery.attempt <= WHOLE_ATTEMPTS_MAX:
             await self._run_and_record(delivery, order, batch.items, records)
         else:
@@ -96,13 +98,16 @@ class Executor:
                     await self._run_and_record(delivery, order, (item,), records)
         await answers.reply(self._connection, delivery, [records[i.id] for i in batch.items])
 
-    async def _recorded(self, order: verdict.Order) -> dict[str, ExecutionRecord]:
-        """What an earlier delivery of *order* has recorded, by id."""
+    async def _recorded(
+        self, order: verdict.Order, *, since: datetime
+    ) -> dict[str, ExecutionRecord]:
+        """What an earlier delivery of *order*, published at *since*, has recorded, by id."""
         return await replay.recorded(
             self._connection,
             tenant=order.tenant,
             task=order.task,
             wanted={item.id for item in order.batch.items},
+            since=since,
         )
 
     async def _run_and_record(
@@ -119,8 +124,8 @@ class Executor:
             raise runtime.LeaseLost
         first = items[0].id
         message_id = first if len(items) == 1 else f"batch:{first}"
-        await answers.record(self._connection, fresh, message_id=message_id)
-        records.update((record.id, record) for record in fresh)
+        kept = await answers.record(self._connection, fresh, message_id=message_id)
+        records.update((record.id, record) for record in kept)
 
     async def _run(
         self, order: verdict.Order, items: Sequence[ExecuteItem]
