@@ -88,6 +88,7 @@ def _change(
 _COMPARED = frozenset(
     (  # noqa: SIM905 (a list of 16 strings is no easier to read)
         "subjects retention discard discard_new_per_subject max_age max_bytes max_msgs_per_subject "
+        "max_msg_size "
         "storage num_replicas duplicate_window allow_direct "
         "filter_subject ack_policy ack_wait max_deliver max_ack_pending"
     ).split()
@@ -111,6 +112,7 @@ def _stream_config(spec: topology.Stream) -> js.StreamConfig:
         max_age=spec.max_age_s,
         max_bytes=spec.max_bytes,
         max_msgs_per_subject=spec.messages_per_subject_max,
+        max_msg_size=spec.message_bytes_max,
         storage=js.StorageType.FILE,
         num_replicas=spec.replicas,
         duplicate_window=spec.duplicate_window_s,

@@ -22,6 +22,9 @@ BATCH_BYTES_MAX: Final = 256 * KIB
 MESSAGE_BYTES_MAX: Final = 4 * MIB
 """Largest message we publish: a record of one item holds its input and its output, 1 MiB each."""
 
+ORIGINAL_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 64 * KIB
+"""Largest message in a work queue: its dead letter holds it whole, with ids and a reason."""
+
 ACK_WAIT_S: Final = 10.0
 """Silence after which a delivery goes to another worker. Long work sends `in_progress`."""
 PROGRESS_S: Final = 3.0
@@ -49,6 +52,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
     messages_per_subject_max: int = -1
     """Per (lane, tenant, task) in a work queue: its backlog cap. -1: none."""
+    message_bytes_max: int = -1
+    """Headers and payload; larger ones are refused. -1: what the broker takes."""
     duplicate_window_s: float = 120.0
     replicas: int = 1
 
@@ -66,6 +71,7 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
     filter_subject: str
     ack_wait_s: float = ACK_WAIT_S
     max_deliver: int = MAX_DELIVER
+    """-1: until it is handled."""
     max_ack_pending: int
     """All slots of all workers of the pool: more would idle, fewer would starve them."""
 
@@ -96,6 +102,7 @@ EXECUTE: Final = Stream(
     subjects=(subjects.execute_lane("interactive"), subjects.execute_lane("bulk")),
     retention="workqueue",
     why="executions accepted and not yet recorded",
+    message_bytes_max=ORIGINAL_BYTES_MAX,
     max_bytes=4 * GIB,
     messages_per_subject_max=10_000,
 )
@@ -104,6 +111,7 @@ GENERATE: Final = Stream(
     subjects=(subjects.GENERATE_ALL,),
     retention="workqueue",
     why="generations accepted and not yet ended",
+    message_bytes_max=ORIGINAL_BYTES_MAX,
     max_bytes=64 * MIB,
     messages_per_subject_max=100,
 )
@@ -112,6 +120,7 @@ VALIDATE: Final = Stream(
     subjects=(subjects.VALIDATE_ALL,),
     retention="workqueue",
     why="sampled executions for the oracle",
+    message_bytes_max=ORIGINAL_BYTES_MAX,
     max_bytes=GIB,
     messages_per_subject_max=10_000,
 )
@@ -170,6 +179,8 @@ RECORDER: Final = Consumer(
     durable="recorder",
     stream="ADVISORIES",
     filter_subject=subjects.ADVISORY_ALL,
+    # Nobody watches the watcher: an advisory given up would leave its message where it is.
+    max_deliver=-1,
     max_ack_pending=64,
 )
 CONSUMERS: Final = (EXECUTOR_INTERACTIVE, EXECUTOR_BULK, GENERATOR, RECORDER)

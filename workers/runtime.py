@@ -36,7 +36,9 @@ log = structlog.get_logger()
 DRAIN_S: Final = 8.0
 """How long started work may take to end after SIGTERM; then it is given back."""
 NAK_S: Final = 1.0
-"""First delay after an unforeseen error; it grows with every attempt."""
+"""First delay after an unforeseen error; it grows with every attempt …"""
+RETRY_S_MAX: Final = 30.0
+"""… up to this."""
 
 
 class LeaseLost(Exception):  # noqa: N818 (it says what is the matter)
@@ -166,13 +168,17 @@ class Worker:
             await delivery.ack()
 
     async def _retry(self, delivery: consumer.Delivery, reason: str, delay_s: float) -> None:
-        if delivery.attempt >= topology.MAX_DELIVER:
+        if delivery.is_last:
             await self._bury(delivery, "max_deliveries", reason)
             return
         log.info("delivery given back", sequence=delivery.sequence, reason=reason)
-        await delivery.nak(delay_s * delivery.attempt)
+        await delivery.nak(min(delay_s * delivery.attempt, RETRY_S_MAX))
 
     async def _bury(self, delivery: consumer.Delivery, reason: dead.Reason, detail: str) -> None:
+        # Whoever has it now may record it: it must not be dead as well.
+        if not delivery.leased:
+            log.warning("lease lost", stream=delivery.stream, sequence=delivery.sequence)
+            return
         try:
             await dead.bury(self._connection, delivery, reason, detail)
         except _TRANSIENT as error:

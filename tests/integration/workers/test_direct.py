@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams import codec, ids, publisher, replay, subjects
+from streams import codec, ids, publisher, replay, subjects, topology
 from tests.system import System
 from tests.wait import until
 
@@ -188,3 +188,116 @@ async def test_a_batch_may_mix_versions_and_good_and_bad_items(system: System) -
     assert [r.id for r in records] == [item["id"] for item in items]
     assert [r.output for r in records] == [b'"A"', b'"b!"', None, b'"C"']
     assert [r.version for r in records] == [1, 2, 1, 1]
+
+
+async def test_an_answer_goes_to_no_subject_of_the_broker_or_of_ours(system: System) -> None:
+    """A publisher must not write with a worker's rights: into the audit, a bucket, JetStream."""
+    task = await system.create()
+    refused = (
+        "loopai.v1.record.other.task",
+        "loopai.v1.execute.bulk.other.task",
+        "$KV.tasks.default.upper",
+        "$JS.API.STREAM.PURGE.RECORDS",
+        "a b",
+        "a.>",
+        "a..b",
+        "",
+    )
+    for reply_to in refused:
+        headers = {**JSON, "Loopai-Reply-To": reply_to}
+        subject = "loopai.v1.execute.interactive.default.upper"
+        await system.bus.client.publish(subject, b'{"input": "x"}', headers=headers)
+        broken = {**JSON, "Loopai-Reply-To": reply_to}
+        await system.bus.client.publish(subject, b'{"input": ', headers=broken)
+
+    async def settled() -> bool:
+        execute = await system.bus.jetstream.stream_info("EXECUTE")
+        return execute.state.last_seq >= 2 * len(refused) and execute.state.messages == 0
+
+    await until(settled)
+    stored = [m async for m in replay.read(system.bus, "RECORDS", subjects.RECORD_ALL)]
+    assert {m.subject for m in stored} == {"loopai.v1.record.default.upper"}
+    assert len([r async for r in replay.records(system.bus, tenant="default")]) == len(refused)
+    assert len(await _dead(system)) == len(refused)
+    assert (await system.http.get("/api/v1/tasks/upper")).json() == task
+
+
+async def test_batches_that_count_an_item_twice_or_too_many_go_to_dead(system: System) -> None:
+    """Two items of one id could not both be recorded, and a batch has a size."""
+    await system.create()
+    one = {"id": ids.new(), "input": b'"x"', "deadline_ms": 2**52}
+    many = [{**one, "id": ids.new()} for _ in range(topology.ITEMS_MAX + 1)]
+    for items in ([one, one], many):
+        payload = msgspec.msgpack.encode({"items": items})
+        await system.bus.client.publish("loopai.v1.execute.bulk.default.upper", payload)
+
+    async def dead() -> bool:
+        return len(await _dead(system)) == 2
+
+    await until(dead)
+    assert {letter.reason for letter in await _dead(system)} == {"undecodable"}
+    assert [r async for r in replay.records(system.bus, tenant="default")] == []
+
+
+async def test_an_id_used_again_gets_the_record_that_there_is(system: System) -> None:
+    """Nobody is told what the audit does not hold."""
+    await system.create()
+    execution_id = ids.new()
+
+    first = await _publish(system, b'{"input": "a", "id": "%s"}' % execution_id.encode())
+    again = await _publish(system, b'{"input": "b", "id": "%s"}' % execution_id.encode())
+
+    assert (first["output"], again["output"]) == ("A", "A")
+    (record,) = [r async for r in replay.records(system.bus, tenant="default")]
+    assert record.output == b'"A"'
+
+
+async def test_a_batch_whose_first_item_was_recorded_in_another_loses_no_item(
+    system: System,
+) -> None:
+    """The broker takes the second batch's record for a repetition of the first one's."""
+    await system.create()
+    shared, *others = (
+        {"id": ids.new(), "input": value, "deadline_ms": 2**52}
+        for value in (b'"a"', b'"b"', b'"c"')
+    )
+    for other in others:
+        payload = msgspec.msgpack.encode({"items": [shared, other]})
+        await system.bus.client.publish("loopai.v1.execute.bulk.default.upper", payload)
+
+    async def recorded() -> bool:
+        return len([r async for r in replay.records(system.bus, tenant="default")]) >= 3
+
+    await until(recorded)
+    records = [r async for r in replay.records(system.bus, tenant="default")]
+    assert sorted(r.output or b"" for r in records) == [b'"A"', b'"B"', b'"C"']
+
+
+async def test_an_id_in_use_elsewhere_takes_nobodys_record_away(system: System) -> None:
+    """Two tasks may get the same id from their publishers: both executions are recorded."""
+    await system.create()
+    await system.create("lower")
+    execution_id = ids.new()
+    body = b'{"input": "a", "id": "%s"}' % execution_id.encode()
+
+    await _publish(system, body)
+    await _publish(system, body, task="lower")
+
+    records = [r async for r in replay.records(system.bus, tenant="default")]
+    assert sorted(r.task for r in records) == ["lower", "upper"]
+
+
+async def test_what_is_too_large_for_dead_is_refused_at_the_door(system: System) -> None:
+    """A dead letter holds the whole original: what it cannot hold must not be accepted."""
+    await system.create()
+    subject = "loopai.v1.execute.interactive.default.upper"
+    largest = b"x" * (topology.ORIGINAL_BYTES_MAX - 100)
+    with pytest.raises(publisher.NotPublished, match="size"):
+        await publisher.publish(system.bus, subject, largest + b"x" * 100, message_id="too large")
+
+    await publisher.publish(system.bus, subject, largest, message_id="largest")
+
+    async def dead() -> bool:
+        return len(await _dead(system)) == 1
+
+    await until(dead)
