@@ -84,12 +84,11 @@ class Generator:
         task = await self._catalog.specification(operation.tenant, operation.task)
         if task.id != request.task_id:
             raise errors.ApiError("TASK_NOT_FOUND", "the task was deleted meanwhile")
-        author = f"operation {operation.id}"
+        author = _author(operation)
         artifact = await self._made_by(author, task.id)
         if artifact is None:
-            artifact = await self._make(request, operation, task, author)
-            if not delivery.leased:
-                raise runtime.LeaseLost
+            artifact = await self._make(request, operation, task, delivery)
+            _require_lease(delivery)
         reason = artifact.status_reason
         if artifact.status == "draft" or not request.activate:
             return _ended(operation, "succeeded", reason, version=artifact.version)
@@ -107,12 +106,12 @@ class Generator:
         request: GenerateRequest,
         operation: Operation,
         task: TaskSpecification,
-        author: str,
+        delivery: Delivery,
     ) -> ProgramArtifact:
         started = time.perf_counter()
-        await self._stage(operation, "fitting")
+        await self._stage(operation, "fitting", delivery)
         candidates = await asyncio.to_thread(examples.candidates, task, request.seed)
-        await self._stage(operation, "evaluating")
+        await self._stage(operation, "evaluating", delivery)
 
         async def run(
             code: str, inputs: Sequence[bytes], timeout_ms: float
@@ -125,14 +124,17 @@ class Generator:
             return outcomes
 
         winner = await selection.best(candidates, run)
-        now = datetime.now(UTC)
-        artifact = catalog.new_artifact(task.id, language="python", created_by=author, now=now)
+        _require_lease(delivery)
+        artifact = catalog.new_artifact(
+            task.id, language="python", created_by=_author(operation), now=datetime.now(UTC)
+        )
         return await self._catalog.create_artifact(
             _described(artifact, winner, task, time.perf_counter() - started),
             winner.candidate.code,
         )
 
-    async def _stage(self, operation: Operation, stage: str) -> None:
+    async def _stage(self, operation: Operation, stage: str, delivery: Delivery) -> None:
+        _require_lease(delivery)
         await self._operations.put(
             operation.id,
             msgspec.structs.replace(
@@ -155,6 +157,16 @@ class Generator:
             codec.EVENT.encode(event),
             message_id=f"active:{artifact.id}",
         )
+
+
+def _require_lease(delivery: Delivery) -> None:
+    """Before every write: another worker may have ended the operation meanwhile."""
+    if not delivery.leased:
+        raise runtime.LeaseLost
+
+
+def _author(operation: Operation) -> str:
+    return f"operation {operation.id}"
 
 
 def _described(

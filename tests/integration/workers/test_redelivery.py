@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from loopai.embedded.broker import Broker
 from streams import codec, connection, consumer, ids, publisher, replay, subjects, topology
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord
 from tests.system import System
 from tests.wait import until
-from workers import answers, executor, generator, recorder, verdict
+from workers import answers, executor, generator, recorder, runtime, verdict
 
 
 def _batch(*values: str) -> ExecuteBatch:
@@ -133,6 +134,30 @@ async def test_a_first_worker_that_was_only_slow_is_not_recorded_beside_the_seco
     assert len(await _audit(system.bus)) == 3
 
 
+async def test_a_clock_that_is_ahead_hides_no_record(system: System) -> None:
+    """What was recorded is looked for from the message's time on, whatever its ids say."""
+    await system.create()
+    await system.stop_pool(executor)
+    ahead_ms = ids.minted_ms(ids.new()) + 3_600_000
+    items = tuple(
+        ExecuteItem(id=ids.at(ahead_ms, b"%10d" % n), input=b'"a"', deadline_ms=2**52)
+        for n in range(3)
+    )
+    await _store(system.bus, ExecuteBatch(items=items))
+    crashed = await _take(system.bus)
+    first = await _record(system, crashed, items[:1])
+    await crashed.nak(0)
+    await system.start_pool(executor)
+
+    async def acknowledged() -> bool:
+        return (await system.bus.jetstream.stream_info("EXECUTE")).state.messages == 0
+
+    await until(acknowledged)
+    records = await _audit(system.bus)
+    assert sorted(r.id for r in records) == sorted(i.id for i in items)
+    assert {r.attempt for r in records if r.id != first[0].id} == {2}
+
+
 async def test_from_the_third_delivery_on_items_go_one_by_one(system: System) -> None:
     """Each item is recorded by itself, so that what a poisonous one leaves behind stays done."""
     await system.create()
@@ -206,6 +231,31 @@ async def test_advisories_wait_for_the_recorder(
         await until(dead)
 
 
+async def test_a_recorder_that_fails_for_long_buries_in_the_end(system: System) -> None:
+    """An advisory is not given up: the message that it is about has nobody else to move it."""
+    await system.create()
+    await system.stop_pool(executor)
+    await system.stop_pool(recorder)
+    batch = _batch("poison")
+    await _store(system.bus, batch)
+    for _ in range(topology.MAX_DELIVER):
+        await (await _take(system.bus)).nak(0)
+    await system.start_pool(executor)
+    for _ in range(topology.MAX_DELIVER + 1):
+        async with (
+            asyncio.timeout(15),
+            consumer.Consumer(system.bus, topology.RECORDER, slots=1) as taken,
+        ):
+            await (await anext(aiter(taken))).nak(0)
+    await system.start_pool(recorder)
+
+    async def dead() -> bool:
+        found = await replay.dead(system.bus, tenant="default", execution_id=batch.items[0].id)
+        return found is not None
+
+    await until(dead)
+
+
 async def test_a_generation_that_dies_fails_its_operation(system: System) -> None:
     """Whoever waits for a program is told that none will come."""
     await system.create()
@@ -220,6 +270,29 @@ async def test_a_generation_that_dies_fails_its_operation(system: System) -> Non
 
     assert answer.json()["status"] == "failed"
     assert answer.json()["error"]["code"] == "INTERNAL"
+
+
+async def test_a_generator_that_lost_its_message_writes_nothing(system: System) -> None:
+    """The operation and the next version belong to whoever has the message now."""
+    examples = [{"input": f"{n}", "output": f"{n}"} for n in range(40)]
+    await system.create(examples=examples)
+    await system.stop_pool(generator)
+    operation = (await system.http.post("/api/v1/tasks/upper/generate")).json()
+    host = runtime.Host(settings=system.settings, connection=system.bus, instance="late")
+    brief = msgspec.structs.replace(topology.GENERATOR, ack_wait_s=0.1)
+    async with (
+        generator.opened(host) as pool,
+        consumer.Consumer(system.bus, brief, slots=1) as taken,
+    ):
+        late = await anext(aiter(taken))
+        await until(lambda: not late.leased)
+
+        with pytest.raises(runtime.LeaseLost):
+            await pool.handle(late)
+
+    assert (await system.http.get(f"/api/v1/operations/{operation['id']}")).json() == operation
+    versions = (await system.http.get("/api/v1/tasks/upper/artifacts")).json()
+    assert [each["version"] for each in versions["artifacts"]] == [1]
 
 
 async def test_conservation_under_random_redelivery(system: System) -> None:
