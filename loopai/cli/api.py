@@ -134,7 +134,9 @@ def task_path(task: str, *more: str | int) -> str:
 
 
 def segment(text: str) -> str:
-    """*text* as one segment of a path, whatever it holds."""
+    """*text* as one segment of a path. Failure when it cannot be one: nothing has such a name."""
+    if not text or "/" in text:
+        raise failure.Failure(f"{text!r} is neither a name nor an id")
     # A client takes the segments "." and ".." for steps; as an escape they are a name. What a shell
     # hands over need not be UTF-8.
     return quote(os.fsencode(text), safe="") if text.strip(".") else text.replace(".", "%2E")

@@ -1,6 +1,7 @@
 """`loopai audit`: what ran, read from the bus as it was recorded."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -82,6 +83,8 @@ async def _tail(
 ) -> None:
     from streams import connection, replay  # noqa: PLC0415 (kept from `loopai --help`)
 
+    # The one line of the Failure says the same.
+    logging.getLogger(connection.__name__).setLevel(logging.ERROR)
     try:
         connected = await connection.connect(url, name="loopai-audit", timeout_s=BROKER_S_MAX)
     except connection.BrokerUnavailable as error:

@@ -8,11 +8,14 @@ import msgspec
 import typer
 import uvloop
 
+from loopai import settings
 from loopai.cli import api, failure, interrupt, labelled, output, report, table, trial
 from loopai.embedded import broker, stack
+from loopai.sandbox import limits
 
 BODY_BYTES_MAX: Final = 3 * 1024 * 1024
 """A task with its examples travels as one body, and rests in one message of the bus (4 MiB)."""
+INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +39,13 @@ def show(plan: Plan) -> None:
     rows = labelled.prepare(source, plan.choice)
     for note in rows.notes:
         console.print(f"{source.name}: {note}", soft_wrap=True)
+    check_size(source.name, rows, plan.accuracy_target)
     with report.Bars(console) as bars:
         uvloop.run(_guarded(rows, plan, bars))
 
 
 async def _guarded(rows: labelled.Labelled, plan: Plan, bars: report.Bars) -> None:
+    defaults = settings.Settings()
     folder = tempfile.TemporaryDirectory(prefix="loopai-demo-")
     with folder:
         options = stack.Options(
@@ -51,6 +56,9 @@ async def _guarded(rows: labelled.Labelled, plan: Plan, bars: report.Bars) -> No
             environment={
                 "LOOPAI_LOG_LEVEL": "warning",
                 "LOOPAI_BODY_BYTES_MAX": str(BODY_BYTES_MAX),
+                # The batches are cut to the defaults, whatever else is set here.
+                "LOOPAI_BATCH_ITEMS_MAX": str(defaults.batch_items_max),
+                "LOOPAI_BATCH_BYTES_MAX": str(defaults.batch_bytes_max),
             },
         )
         running = stack.Stack(options, bars.say)
@@ -95,6 +103,21 @@ async def _trial(
         bars.say("loopai", invitation(running.url, running.nats_url, rows))
         await running.watch()
     return result
+
+
+def check_size(name: str, rows: labelled.Labelled, accuracy_target: float) -> None:
+    """Failure when the examples are more than one body may hold, or a row more than one input."""
+    examples = len(trial.new_task(rows, accuracy_target))
+    if examples > BODY_BYTES_MAX:
+        raise failure.Failure(
+            f"{name}: the task with its {len(rows.examples)} examples has {examples:,} bytes, and "
+            f"{BODY_BYTES_MAX:,} are the most; take fewer with --examples"
+        )
+    longest = max(len(row.input) for row in (*rows.examples, *rows.unseen))
+    if longest > INPUT_BYTES_MAX:
+        raise failure.Failure(
+            f"{name}: one row has {longest:,} bytes, and {INPUT_BYTES_MAX:,} are the most"
+        )
 
 
 def check(result: trial.Result) -> None:

@@ -65,9 +65,10 @@ def create(
     labelled.jsonl`
     """
     if source is not None:
-        body = bytes(
-            document.json(document.text(source if source == "-" else f"@{source}"), source)
-        )
+        if name or input_schema or output_schema or example_file or description:
+            raise typer.BadParameter("--from FILE holds the whole task; give nothing else of it")
+        origin, argument = ("stdin", source) if source == "-" else (source, f"@{source}")
+        body = bytes(document.json(document.text(argument), origin))
     elif name and input_schema and output_schema:
         body = msgspec.json.encode(
             NewTask(

@@ -113,15 +113,21 @@ async def run(
 
 
 async def _create(client: api.Api, data: labelled.Labelled, accuracy_target: float) -> None:
-    body = {
-        "name": data.name,
-        "description": data.description,
-        "input_schema": data.input_schema,
-        "output_schema": data.output_schema,
-        "examples": data.task_examples,
-        "accuracy_target": accuracy_target,
-    }
-    await client.post("/api/v1/tasks", msgspec.json.encode(body))
+    await client.post("/api/v1/tasks", new_task(data, accuracy_target))
+
+
+def new_task(data: labelled.Labelled, accuracy_target: float) -> bytes:
+    """The body that creates the task of *data*, with its examples."""
+    return msgspec.json.encode(
+        {
+            "name": data.name,
+            "description": data.description,
+            "input_schema": data.input_schema,
+            "output_schema": data.output_schema,
+            "examples": data.task_examples,
+            "accuracy_target": accuracy_target,
+        }
+    )
 
 
 async def _generate(

@@ -84,6 +84,10 @@ async def test_problems_are_readable(call, examples):
         (("run", "grade", "@none.json"), "none.json: No such file or directory"),
         (("audit", "get", "x"), "EXECUTION_NOT_FOUND: "),
         (("audit", "tail", "a b"), "'a b' is no name of a task"),
+        (("audit", "tail", "--nats-url", "nats://127.0.0.1:9"), "no NATS broker with JetStream"),
+        (("task", "create", "--from", "-"), "stdin is not JSON"),
+        (("task", "show", ""), "'' is neither a name nor an id"),
+        (("audit", "get", "a/b"), "'a/b' is neither a name nor an id"),
     ):
         code, out, err = await call(*arguments)
         assert (code, out) == (1, ""), arguments

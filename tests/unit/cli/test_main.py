@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from loopai.cli import main, output
+from loopai.cli import main, output, showcase
 
 NOBODY = ["--url", "http://127.0.0.1:9"]  # the discard port, where nothing listens
+
+LONG = "z" * (showcase.BODY_BYTES_MAX // 10)
+HUGE = "z" * showcase.INPUT_BYTES_MAX
 
 
 def run(capsys, *arguments):
@@ -42,6 +45,7 @@ def test_version(capsys):
         ("no-such-command",),
         ("task", "create"),
         ("task", "create", "x", "--input-schema", "{}"),
+        ("task", "create", "x", "--from", "task.json"),
         ("audit", "tail", "--since", "soon"),
         ("demo", "--examples", "0"),
         ("dev", "--workers", "0"),
@@ -163,6 +167,8 @@ def test_no_broker_is_said(capsys):
         ("a,b\n" + "1,x\n2,y\n" * 30, ("--label", "c"), "no column 'c'; it has a, b"),
         ("a,b\n" + "1,x\n2,y\n" * 30, ("--text", "c"), "no column 'c'; it has a, b"),
         ("a,b\n" + "1,x\n2,y\n" * 30, ("--examples", "60"), "leaves none to try"),
+        ("a,b\n" + f"{LONG},x\n2,y\n" * 30, (), "are the most; take fewer with --examples"),
+        ("a,b\n" + "1,x\n2,y\n" * 30 + f"{HUGE},x", (), "data.csv: one row has"),
     ],
 )
 def test_demo_refuses_a_bad_file_before_it_starts_anything(
