@@ -10,6 +10,8 @@ from streams.messages import ExecuteBatch, ExecuteItem
 TIMEOUT_MS: Final = 30_000
 """How long a direct publisher waits unless it says otherwise."""
 TIMEOUT_MS_MAX: Final = 300_000
+VERSION_MAX: Final = 2**53
+"""JSON has larger integers, a record could not hold them."""
 
 
 def batch(
@@ -36,6 +38,8 @@ def batch(
     timeout_ms = request.timeout_ms if request.timeout_ms is not None else TIMEOUT_MS
     if not 1 <= timeout_ms <= TIMEOUT_MS_MAX:
         raise codec.Undecodable(f"ExecuteRequest: timeout_ms must be from 1 to {TIMEOUT_MS_MAX}")
+    if request.version is not None and request.version > VERSION_MAX:
+        raise codec.Undecodable(f"ExecuteRequest: version must be {VERSION_MAX} at most")
     if request.id is not None:
         _require_uuid7(request.id)
     item = ExecuteItem(

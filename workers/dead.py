@@ -97,12 +97,12 @@ async def store(
 
 async def _fail_operation(connection: Connection, letter: DeadLetter) -> None:
     """Whoever waits for a generation must learn that it will not come."""
+    operations = kv.Bucket(connection, topology.OPERATIONS, codec.OPERATION)
     try:
         operation_id = codec.GENERATE.decode(letter.payload).operation_id
+        entry = await operations.get(operation_id)
     except codec.Undecodable:
         return
-    operations = kv.Bucket(connection, topology.OPERATIONS, codec.OPERATION)
-    entry = await operations.get(operation_id)
     if entry is not None:
         failed = msgspec.structs.replace(
             entry.value,

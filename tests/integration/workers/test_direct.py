@@ -117,16 +117,18 @@ async def test_messages_of_every_wrong_shape_go_to_dead(system: System) -> None:
     await client.publish(f"{base}.default.a.b.c.d", b'{"input": 1}', headers=JSON)
     await client.publish(f"{base}.-tenant.upper", b'{"input": 1}', headers=JSON)
     await client.publish(f"{base}.default.upper", b"", headers=JSON)
+    huge = b'{"input": "x", "version": 99999999999999999999}'
+    await client.publish(f"{base}.default.upper", huge, headers=JSON)
     await client.publish(
         f"{base}.default.upper", b'{"input": "x", "id": "not-an-id"}', headers=JSON
     )
 
     async def all_dead() -> bool:
-        return len(await _dead(system)) == 6
+        return len(await _dead(system)) == 7
 
     await until(all_dead)
     reasons = sorted(letter.reason for letter in await _dead(system))
-    assert reasons == ["rejected"] * 3 + ["undecodable"] * 3
+    assert reasons == ["rejected"] * 3 + ["undecodable"] * 4
     assert (await _publish(system, b'{"input": "alive"}'))["output"] == "ALIVE"
 
 

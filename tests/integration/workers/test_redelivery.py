@@ -11,7 +11,7 @@ import pytest
 
 from loopai.embedded.broker import Broker
 from streams import codec, connection, consumer, ids, publisher, replay, subjects, topology
-from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord
+from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, GenerateRequest
 from tests.system import System
 from tests.wait import until
 from workers import answers, executor, generator, recorder, runtime, verdict
@@ -270,6 +270,25 @@ async def test_a_generation_that_dies_fails_its_operation(system: System) -> Non
 
     assert answer.json()["status"] == "failed"
     assert answer.json()["error"]["code"] == "INTERNAL"
+
+
+async def test_a_generation_whose_operation_cannot_be_read_is_buried(system: System) -> None:
+    """Telling the operation of its end must not keep the message from its own."""
+    operation_id = ids.new()
+    await system.bus.jetstream.publish(f"$KV.operations.{operation_id}", b"of another make")
+    request = GenerateRequest(
+        operation_id=operation_id, task_id="t", requested_at=datetime.now(UTC)
+    )
+    subject = subjects.generate("default", "upper")
+    await publisher.publish(
+        system.bus, subject, codec.GENERATE.encode(request), message_id=operation_id
+    )
+
+    async def gone() -> bool:
+        return (await system.bus.jetstream.stream_info("GENERATE")).state.messages == 0
+
+    await until(gone)
+    assert (await system.bus.jetstream.stream_info("DEAD")).state.messages == 1
 
 
 async def test_a_generator_that_lost_its_message_writes_nothing(system: System) -> None:
