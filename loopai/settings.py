@@ -17,6 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Field `http` is read from LOOPAI_HTTP, and so on."""
 
     nats_url: str = "nats://127.0.0.1:4222"
+    """Of the broker; of a cluster, several with commas between."""
     http: str = "127.0.0.1:8080"
     """HOST:PORT of the ingress."""
     data_dir: str = "./.loopai"

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 
 import msgspec
@@ -58,4 +59,6 @@ async def _against_broker(action: str, url: str, wanted: topology.Topology) -> i
 
 
 if __name__ == "__main__":
+    # `… | head` closes the pipe early; that is no error of ours.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

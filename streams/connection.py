@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import urllib.parse
 from collections.abc import Callable
 
 import nats
@@ -60,7 +61,11 @@ class Connection:
 
 
 async def connect(url: str, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
-    """Connect to *url* as *name*. BrokerUnavailable after *timeout_s*, or without JetStream."""
+    """Connect as *name* to *url*: one, or those of a cluster with commas between.
+
+    BrokerUnavailable after *timeout_s*, or where there is no JetStream.
+    """
+    servers = _servers(url)
     connection = Connection()
 
     async def reconnected() -> None:
@@ -73,15 +78,17 @@ async def connect(url: str, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) 
     last: list[Exception] = []
 
     async def failed(error: Exception) -> None:
-        # The client reports every failed attempt of its endless reconnecting: say each once.
-        if connection.client.is_connected or not last or str(last[0]) != str(error):
+        # The client reports every failed attempt of its endless reconnecting: say each once. The
+        # first connection's failure is our caller's to tell.
+        news = not last or str(last[0]) != str(error)
+        if connection.client.is_connected or (news and hasattr(connection, "jetstream")):
             log.warning("broker connection: %s", str(error) or type(error).__name__)
         last[:] = [error]
 
     try:
         async with asyncio.timeout(timeout_s):
             await connection.client.connect(
-                url,
+                servers,
                 name=name,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
@@ -108,3 +115,19 @@ async def connect(url: str, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) 
             f"set `max_payload: {topology.MESSAGE_BYTES_MAX}` or more in its configuration"
         )
     return connection
+
+
+def _servers(urls: str) -> list[str]:
+    servers = [url.strip() for url in urls.split(",")]
+    for url in servers:
+        try:
+            parsed = urllib.parse.urlsplit(url)
+            usable = bool(parsed.hostname) and parsed.port != 0 and bool(parsed.scheme)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise BrokerUnavailable(
+                f"{url!r} is no URL of a broker; expected nats://HOST:PORT, such as "
+                "nats://127.0.0.1:4222 (LOOPAI_NATS_URL), or several with commas between"
+            )
+    return servers

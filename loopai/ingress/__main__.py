@@ -1,5 +1,6 @@
 """`python -m loopai.ingress`: serve the HTTP API until SIGTERM or Ctrl-C, then drain."""
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -21,6 +22,11 @@ DRAIN_S = 8
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m loopai.ingress",
+        description=__doc__,
+        epilog="Settings come from LOOPAI_* variables; docs/reference/settings.md lists them.",
+    ).parse_args()
     try:
         known = settings.read(os.environ)
         logs.configure(known.log_level, process="ingress")

@@ -57,6 +57,17 @@ async def test_without_a_broker_nothing_starts() -> None:
         assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("url", ["nats://127.0.0.1:99999", "nats://:x", "", "127.0.0.1:4222"])
+async def test_a_url_that_is_none_is_named(url: str) -> None:
+    """A typing error in the URL is told at once, with the form expected."""
+    for module in PROGRAMS:
+        status, said = await _run(*module, LOOPAI_NATS_URL=url, LOOPAI_HTTP="127.0.0.1:0")
+
+        assert status == 1
+        assert f"{url!r} is no URL of a broker" in said
+        assert "Traceback" not in said
+
+
 async def test_a_taken_port_is_named(bus: connection.Connection) -> None:
     """The ingress says which address is taken and how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

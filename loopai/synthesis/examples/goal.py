@@ -101,8 +101,8 @@ def _classes(outputs: Sequence[object]) -> Goal:
         raise engine.CannotGenerate(
             "INVALID_REQUEST",
             f"the {len(keys)} examples have {len(counts)} different outputs; the examples engine "
-            f"learns to choose among at most {CLASSES_MAX} outputs or to estimate a number, "
-            "not to write free text",
+            f"learns to choose among at most {CLASSES_MAX} outputs, from two or more examples of "
+            "each on average, or to estimate a number; it does not write free text",
         )
     order = sorted(counts)
     index = {name: position for position, name in enumerate(order)}

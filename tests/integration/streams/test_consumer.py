@@ -310,3 +310,11 @@ async def test_what_came_while_asleep_is_dropped(
         assert {d.payload for d in again} == {b"before", b"during"}
         assert min(d.attempt for d in again) == 2
         assert all(d.leased for d in again)
+
+
+async def test_one_of_several_brokers_is_enough(bus: connection.Connection) -> None:
+    """A list of URLs connects while one of them answers."""
+    url = bus.client.connected_url.geturl()
+    other = await connection.connect(f"nats://127.0.0.1:1, {url}", name="other")
+    assert other.client.connected_url.geturl() == url
+    await other.close()
