@@ -1,6 +1,7 @@
 """Typed KV: compare-and-set for what has one truth, and watch for who must hear of a change."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
@@ -15,6 +16,8 @@ from streams import codec, messages, pull, topology
 from streams.connection import Connection
 
 M = TypeVar("M", bound=messages.Message)
+
+log = logging.getLogger(__name__)
 
 WATCH_SLOTS = 512
 WATCH_GONE_S = 30.0
@@ -107,7 +110,7 @@ class Bucket(Generic[M]):
         """Every key that matches as it is now, then None, then every change, for ever.
 
         Survives reconnects and a broker that forgot the watch: it goes on after the last revision
-        seen. Values that cannot be decoded are passed over.
+        seen. A value that cannot be decoded reads as deleted.
         """
         seen = 0
         caught_up = False
@@ -133,8 +136,7 @@ class Bucket(Generic[M]):
                     expected += 1
                     seen = metadata.sequence.stream
                     change = self._change(message, seen)
-                    if change is not None:
-                        yield change
+                    yield change
                     if metadata.num_pending == 0 and not caught_up:
                         caught_up = True
                         yield None
@@ -172,14 +174,15 @@ class Bucket(Generic[M]):
             else:
                 return info.num_pending or 0
 
-    def _change(self, message: Msg, revision: int) -> Change[M] | None:
+    def _change(self, message: Msg, revision: int) -> Change[M]:
         key = message.subject.removeprefix(self._prefix)
         if _is_deleted(message.headers):
             return Change(key, None, revision)
         try:
             return Change(key, self._codec.decode(message.data), revision)
-        except codec.Undecodable:
-            return None
+        except codec.Undecodable as error:
+            log.warning("%s.%s is of another make: %s", self._spec.name, key, error)
+            return Change(key, None, revision)
 
     async def _set(self, key: str, value: M, revision: int) -> int:
         return await self._publish(

@@ -200,7 +200,7 @@ class Catalog:
         task_id, _, version = change.key.rpartition(".")
         if change.value is not None:
             self._versions.setdefault(task_id, {})[change.value.version] = change.value
-        elif task_id in self._versions:
+        elif task_id in self._versions and version.isdecimal():
             self._versions[task_id].pop(int(version), None)
             if not self._versions[task_id]:
                 del self._versions[task_id]

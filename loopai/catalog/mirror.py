@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import structlog
+
 from streams import codec, messages, store, topology
 from streams.connection import Connection
+
+log = structlog.get_logger()
 
 M = TypeVar("M", bound=messages.Message)
 
@@ -75,7 +79,11 @@ class Mirror(Generic[M]):
                 self.entries[change.key] = store.Entry(change.value, change.revision)
                 self.heard_at[change.key] = time.monotonic()
             if self._on_change is not None:
-                self._on_change(change)
+                try:
+                    self._on_change(change)
+                except Exception:
+                    # One odd key must not end the watch: memory would grow old unseen.
+                    log.exception("change not understood", key=change.key)
             async with self._moved:
                 self._revision = change.revision
                 self._moved.notify_all()

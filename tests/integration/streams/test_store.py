@@ -99,15 +99,33 @@ async def test_an_empty_bucket_is_complete_at_once(bus: connection.Connection) -
 
 
 async def test_values_of_another_make_do_not_stop_a_watch(bus: connection.Connection) -> None:
-    """What somebody else put into the bucket is passed over."""
+    """What somebody else put into the bucket reads as deleted, and nobody waits for it."""
     await bus.jetstream.publish("$KV.rollouts.bad", b"not json")
     bucket = _bucket(bus)
     await bucket.create("good", _rollout(1))
 
     async with contextlib.aclosing(bucket.watch()) as changes:
+        bad = await anext(changes)
+        assert (bad.key, bad.value) == ("bad", None)
         assert (await anext(changes)).key == "good"
     with pytest.raises(codec.Undecodable):
         await bucket.get("bad")
+
+
+async def test_a_mirror_outlives_what_it_does_not_understand(bus: connection.Connection) -> None:
+    """An odd key is logged; what comes after it is heard."""
+
+    def refuse(change: store.Change[Rollout]) -> None:
+        if change.key == "odd":
+            raise ValueError
+
+    mirror = Mirror(bus, topology.ROLLOUTS, codec.ROLLOUT, on_change=refuse)
+    await mirror.start()
+    await _bucket(bus).put("odd", _rollout(1))
+    await _bucket(bus).put("even", _rollout(2))
+    await mirror.settle()
+    assert mirror.entries["even"].value.active == 2
+    await mirror.stop()
 
 
 async def test_a_watch_goes_on_after_a_broker_restart(
