@@ -4,8 +4,7 @@ import asyncio
 import hashlib
 import itertools
 
-from problem_document import paths, problem
-
+from tests.integration.ingress.problems import paths, problem
 from tests.system import UPPER, System
 
 ARTIFACTS = "/api/v1/tasks/upper/artifacts"

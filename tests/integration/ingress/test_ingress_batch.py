@@ -1,8 +1,7 @@
 """Batches: each item has its own end, in its own place."""
 
-from problem_document import paths, problem
-
 from streams import connection, replay
+from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 
 BATCH = "/api/v1/batch/execute"

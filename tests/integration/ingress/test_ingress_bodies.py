@@ -2,8 +2,7 @@
 
 import json
 
-from problem_document import paths, problem
-
+from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 
 EXECUTE = "/api/v1/tasks/upper/execute"

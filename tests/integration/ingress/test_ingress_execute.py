@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from problem_document import problem
 from prometheus_client import parser
 
 from loopai.embedded.broker import Broker
 from streams import connection, ids, provision, topology
+from tests.integration.ingress.problems import problem
 from tests.system import UPPER, System
 from workers import executor
 

@@ -5,9 +5,9 @@ import random
 from typing import Any
 
 import pytest
-from problem_document import paths, problem
 
 from streams import ids
+from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 from workers import generator
 

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from problem_document import problem
 from prometheus_client import parser
 
 from streams import ids
+from tests.integration.ingress.problems import problem
 from tests.system import System
 
 

@@ -5,9 +5,9 @@ import contextlib
 
 import httpx
 import msgspec
-from problem_document import problem
 
 from streams import ids
+from tests.integration.ingress.problems import problem
 from tests.system import System
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

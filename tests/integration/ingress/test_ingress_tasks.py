@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from problem_document import paths, problem
 
 from loopai.domain import INTEGER_MAX
 from streams import ids
+from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 from workers import executor
 

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
-import synthesis_support as support
 
 from loopai.quality import wilson
 from loopai.synthesis import candidate, evaluation
+from tests.unit.synthesis import support
 
 
 def proposal(code, pairs, tolerance=None):

@@ -13,12 +13,12 @@ import sys
 import msgspec
 import numpy as np
 import pytest
-import synthesis_support as support
 from sklearn import datasets
 
 from loopai.sandbox import modules
 from loopai.synthesis import engine, evaluation, examples, screening
 from loopai.synthesis.examples import families, goal, inputs, models, program
+from tests.unit.synthesis import support
 
 
 def only(pairs, *, seed=0, output_schema=None, **fields):
@@ -293,7 +293,7 @@ def test_equal_task_and_seed_give_equal_bytes_in_two_processes():
     """Whatever the order of sets and the number of threads."""
     program = """
 import sys
-import synthesis_support as support
+from tests.unit.synthesis import support as support
 from loopai.synthesis import examples
 for pairs in (support.texts(150, 1), support.houses(150, 1)):
     sys.stdout.write(examples.candidates(support.task(pairs), 7)[0].code)

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
-import synthesis_support as support
 
 from loopai import errors
 from loopai.synthesis import candidate, engine, selection
+from tests.unit.synthesis import support
 
 PAIRS = tuple((number, number % 2 == 0) for number in range(10))
 

@@ -3,10 +3,10 @@
 import hashlib
 
 import pytest
-import synthesis_support as support
 
 from loopai.sandbox import limits, pool, program
 from loopai.synthesis import examples, selection
+from tests.unit.synthesis import support
 
 
 @pytest.fixture
