@@ -10,7 +10,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors, views
-from loopai.catalog import schemas
 from loopai.ingress import bodies, dispatch, execute, problems, services
 from streams import ids
 from streams.messages import ExecuteItem, TaskHead
@@ -105,7 +104,6 @@ class _Run:
         self._shared = shared
         self._task = task
         self._body = body
-        self._schema = schemas.compiled(bytes(task.input_schema))
         self._timeout_ms = timeout_ms
         self._trace_id = trace_id
         self._stopped = False
@@ -141,16 +139,8 @@ class _Run:
         return result
 
     def _item(self, index: int, wanted: Item) -> ExecuteItem:
-        encoded = bytes(wanted.input)
-        path = f"/items/{index}/input"
-        if len(encoded) > execute.INPUT_BYTES_MAX:
-            raise bodies.too_large(path, execute.INPUT_BYTES_MAX)
-        try:
-            self._schema.check(encoded, path)
-        except schemas.Invalid as error:
-            raise errors.ApiError("INVALID_INPUT", str(error)) from error
         return dispatch.item(
-            encoded,
+            execute.checked_input(self._task, wanted.input, f"/items/{index}/input"),
             version=self._body.version,
             timeout_ms=self._timeout_ms,
             force_validation=wanted.force_validation,

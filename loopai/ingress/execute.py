@@ -12,7 +12,7 @@ from loopai import errors, views
 from loopai.catalog import schemas
 from loopai.ingress import bodies, dispatch, problems, services
 from loopai.sandbox import limits
-from streams.messages import ExecuteItem, TaskHead
+from streams.messages import EncodedJson, ExecuteItem, TaskHead
 
 INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
 """Of one input, however large a body may be: what a cell takes, and a record must fit a message."""
@@ -52,15 +52,8 @@ async def _run(request: Request, body: Execute, reference: str) -> Response:
     task = await shared.catalog.task(services.TENANT, reference)
     timeout_ms = timeout(body.timeout_ms, shared)
     await require_version(shared, task, body.version)
-    encoded = bytes(body.input)
-    if len(encoded) > INPUT_BYTES_MAX:
-        raise bodies.too_large("/input", INPUT_BYTES_MAX)
-    try:
-        schemas.compiled(bytes(task.input_schema)).check(encoded, "/input")
-    except schemas.Invalid as error:
-        raise errors.ApiError("INVALID_INPUT", str(error), errors=error.errors) from error
     item = dispatch.item(
-        encoded,
+        checked_input(task, body.input, "/input"),
         version=body.version,
         timeout_ms=timeout_ms,
         force_validation=body.force_validation,
@@ -75,6 +68,21 @@ async def _run(request: Request, body: Execute, reference: str) -> Response:
     except dispatch.StillQueued:
         return _accepted(task, item)
     return bodies.json(views.execution(record))
+
+
+def checked_input(task: TaskHead, value: msgspec.Raw, path: str) -> EncodedJson:
+    """*value*, which stands at *path* of the body, if it is one for *task*.
+
+    BODY_TOO_LARGE, INVALID_INPUT.
+    """
+    encoded = bytes(value)
+    if len(encoded) > INPUT_BYTES_MAX:
+        raise bodies.too_large(path, INPUT_BYTES_MAX)
+    try:
+        schemas.compiled(bytes(task.input_schema)).check(encoded, path)
+    except schemas.Invalid as error:
+        raise errors.ApiError("INVALID_INPUT", str(error), errors=error.errors) from error
+    return encoded
 
 
 def timeout(asked_ms: int | None, shared: services.Services) -> int:
