@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo dev test check bench lock format clean
+.PHONY: setup demo dev test check bench lock format
 .DEFAULT_GOAL := setup
 
 setup: .venv/.installed
@@ -33,7 +33,8 @@ format: setup
 # Pins every dependency with its hashes; run after changing pyproject.toml.
 lock:
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 -q -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 \
+	  --custom-compile-command "make lock" -q -o requirements.lock
 
 .venv/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
