@@ -451,7 +451,7 @@ def test_free_text_outputs_are_refused():
     """The engine chooses or estimates; it does not write."""
     refused = refusal([(text, text.upper()) for text, _ in support.texts(50, 1)])
     assert refused.code == "INVALID_REQUEST"
-    assert "not to write free text" in str(refused)
+    assert "does not write free text" in str(refused)
 
 
 def nested(depth):
