@@ -135,6 +135,7 @@ async def test_a_batch_does_not_hold_up_single_requests(system: System) -> None:
     """A batch travels in the bulk lane: its messages are not in the interactive one."""
     await system.create()
     subscribed = await system.bus.client.subscribe("loopai.v1.execute.>")
+    await system.bus.client.flush()  # others publish on connections of their own
     await system.http.post(BATCH, json={"task_id": "upper", "items": [{"input": "a"}]})
     await system.execute("a")
     lanes = [(await subscribed.next_msg(timeout=5)).subject.split(".")[3] for _ in range(2)]
