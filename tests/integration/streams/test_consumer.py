@@ -214,7 +214,7 @@ async def test_what_was_fetched_and_not_begun_goes_back_at_once(
         await until(lambda: _pending(bus, 3))
         await first.ack()
 
-    async with asyncio.timeout(2), consumer.Consumer(bus, topology.GENERATOR, slots=3) as taken:
+    async with asyncio.timeout(8), consumer.Consumer(bus, topology.GENERATOR, slots=3) as taken:
         deliveries = aiter(taken)
         assert {(await anext(deliveries)).payload for _ in range(2)} == {b"2", b"3"}
 
