@@ -247,21 +247,25 @@ async def test_both_doors_answer_their_own_callers(front: System, other: System)
     assert found.json()["output"] == "TEXT 0"
 
 
-@pytest.mark.parametrize(
-    ("query", "headers"),
-    [("?wait=0.2", {}), ("", {"Prefer": "respond-async, wait=1"}), ("", {"Prefer": "wait=1"})],
-)
+@pytest.mark.parametrize("prefer", [None, "respond-async, wait={}", "wait={}"])
 async def test_a_caller_who_waits_a_while_gets_the_result_or_the_way_to_it(
-    system: System, query: str, headers: dict[str, str]
+    system: System, prefer: str | None
 ) -> None:
     """Within the wait the result itself, after it a 202 with the place to look."""
+
+    async def post(value: str, wait_s: int) -> httpx.Response:
+        if prefer is None:
+            return await system.http.post(f"{EXECUTE}?wait={wait_s}", json={"input": value})
+        headers = {"Prefer": prefer.format(wait_s)}
+        return await system.http.post(EXECUTE, json={"input": value}, headers=headers)
+
     await system.create()
-    soon = await system.http.post(EXECUTE + query, json={"input": "a"}, headers=headers)
+    soon = await post("a", 20)
     await system.stop_pool(executor)
-    late = await system.http.post(EXECUTE + query, json={"input": "b"}, headers=headers)
+    late = await post("b", 1)
     await system.start_pool(executor)
 
     assert (soon.status_code, soon.json()["output"]) == (200, "A")
     assert (late.status_code, late.json()["status"]) == (202, "queued")
-    found = await system.http.get(late.headers["Location"], params={"wait": 10})
+    found = await system.http.get(late.headers["Location"], params={"wait": 20})
     assert found.json()["output"] == "B"
