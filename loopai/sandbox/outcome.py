@@ -26,6 +26,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the exception for `error`; the kind itself for the other failures."""
     message: str = ""
     """Begins with `line N: ` where the line of the program is known."""
+    line: int | None = None
+    """Line of the program that raised or was running; None where it is not known."""
+    traceback: str = ""
+    """The program's own frames, innermost last, never the runner's; cut at `message_bytes_max`."""
     run_ms: float = 0.0
     """Wall time inside the cell; measured by the host where the cell could not answer."""
     stdout: str = ""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from loopai.sandbox import bubblewrap, cell, enclosure, limits, outcome, program
+from loopai.sandbox import bubblewrap, cell, enclosure, limits, outcome, program, runtimes
 
 Key = tuple[str, str, str]
 
@@ -34,6 +34,8 @@ class CellPool:
         self._interpreter: asyncio.Task[bubblewrap.Interpreter] | None = None
         self._blank: asyncio.Task[enclosure.Enclosure] | None = None
         self._closed = False
+        self.languages = runtimes.languages()
+        """What this pool can run; a program in another language raises LoadError."""
 
     async def run(
         self, program: program.Program, inputs: Sequence[bytes], timeouts_ms: Sequence[float]

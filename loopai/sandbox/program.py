@@ -1,7 +1,5 @@
 """A program as the sandbox sees it: text, and whose it is."""
 
-from typing import Literal
-
 import msgspec
 
 from streams import messages
@@ -14,7 +12,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     code: str
     isolation: messages.Isolation = "shared"
-    language: Literal["python"] = "python"
+    language: messages.Language = "python"
 
 
 class LoadError(Exception):
