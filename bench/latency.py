@@ -8,9 +8,8 @@ import statistics
 import time
 
 import httpx
-from rich import console, table
 
-from bench import product
+from bench import product, report
 from loopai.embedded.broker import Sync
 
 ROUNDS = 5
@@ -18,15 +17,22 @@ CALLS_A_ROUND = 300
 MODES: tuple[Sync, Sync] = ("always", "default")
 
 
-def main() -> None:
-    """Measure and print one table; takes about half a minute."""
+def measure() -> report.Report:
+    """Measure a lone caller; takes about half a minute."""
     seconds = asyncio.run(_measure())
-    shown = table.Table("broker's sync_interval", "p50", "p99", "per second", title="lone caller")
+    rows = []
     for mode in MODES:
         times = sorted(seconds[mode])
         p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
-        shown.add_row(mode, f"{p50 * 1000:.2f} ms", f"{p99 * 1000:.2f} ms", f"{1 / p50:,.0f}")
-    console.Console().print(shown)
+        rows.append(
+            {
+                "broker's sync_interval": mode,
+                "p50": report.Figure(p50, "s"),
+                "p99": report.Figure(p99, "s"),
+                "per second": report.Figure(1 / p50, "a second"),
+            }
+        )
+    return report.Report(title="lone caller", columns=list(rows[0]), rows=rows)
 
 
 async def _measure() -> dict[Sync, list[float]]:

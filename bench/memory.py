@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 
 import httpx
-from rich import console, table
 
-from bench import product
+from bench import processes, product, report
 
 EXECUTIONS = 10_000
 AT_ONCE = 64
@@ -15,16 +14,20 @@ LIMIT_MB = 100
 """What the ingress and the executor's host process may take."""
 
 
-def main() -> None:
-    """Measure and print one table; takes about half a minute."""
+def measure() -> report.Report:
+    """Measure the stack's processes; takes about half a minute."""
     idle, after = asyncio.run(_measure())
-    shown = table.Table(
-        "process", "idle", f"after {EXECUTIONS:,}", "limit", title="resident memory"
-    )
-    for name, before_mb in idle.items():
-        limit = f"{LIMIT_MB} MB" if name in {"loopai.ingress", "workers executor"} else ""
-        shown.add_row(name, f"{before_mb:.0f} MB", f"{after[name]:.0f} MB", limit)
-    console.Console().print(shown)
+    limit = report.Figure(LIMIT_MB, "MB")
+    rows = [
+        {
+            "process": name,
+            "idle": report.Figure(before_mb, "MB"),
+            f"after {EXECUTIONS:,}": report.Figure(after[name], "MB"),
+            "limit": limit if name in {"loopai.ingress", "workers executor"} else "",
+        }
+        for name, before_mb in idle.items()
+    ]
+    return report.Report(title="resident memory", columns=list(rows[0]), rows=rows)
 
 
 async def _measure() -> tuple[dict[str, float], dict[str, float]]:
@@ -44,17 +47,14 @@ async def _call(http: httpx.AsyncClient, gate: asyncio.Semaphore) -> None:
 def _resident() -> dict[str, float]:
     """MB of each child of this process, by what it runs."""
     found = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for process in processes.below(os.getpid()).values():
         try:
-            stat = (folder / "stat").read_text().rpartition(") ")[2].split()
-            words = (folder / "cmdline").read_text().split("\0")
-        except OSError:
+            words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+        except OSError:  # it has ended
             continue
-        if int(stat[1]) == os.getpid() and words[0]:
+        if process.parent == os.getpid() and words[0]:
             name = (
                 " ".join(words[words.index("-m") + 1 :]) if "-m" in words else Path(words[0]).name
             )
-            found[name.strip()] = int(stat[21]) * os.sysconf("SC_PAGESIZE") / 1e6
+            found[name.strip()] = process.resident_mb
     return found

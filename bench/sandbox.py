@@ -1,10 +1,21 @@
-"""What a cell costs, beside a process for each call: `python -m bench.sandbox`.
+"""What a cell costs, beside a process for each call, with and without bubblewrap.
 
-The two are measured in turn, A B A B, and medians are shown, so that a machine that gets slower
-meanwhile does so for both.
+All are measured in turn, A B A B, so that a machine that gets slower meanwhile does so for all.
+
+CPU time of a call is that of this process and of all processes of its cells: user and system time
+by /proc/PID/stat before and after a window, with that of children that ended in between, which the
+kernel adds to those of init. The time in which neither runs is nobody's. Of a process for each call
+it is this process's and that of the children it waited for.
+
+Memory of a cell is PSS, which splits a page between all processes that have it mapped: bubblewrap,
+init, executor and spare of one cell, and the files of the interpreter between all that run it on
+this machine. So several cells take less each than one. What is anonymous is the cell's alone.
 """
 
+import asyncio
 import contextlib
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -13,141 +24,314 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import uvloop
-from rich import console, table
 
-from loopai.sandbox import bubblewrap, enclosure, executor, limits, pool, program
+from bench import processes, report
+from loopai.sandbox import (
+    bubblewrap,
+    enclosure,
+    executor,
+    limits,
+    outcome,
+    pool,
+    program,
+    runtimes,
+)
+from streams import messages
 
 CODE = "def run(value):\n    return value['a'] + 1\n"
+JAVASCRIPT = "export function run(value) { return value.a + 1; }\n"
+HANGS_IN_C = "def run(value):\n    if value: sum(range(10**10))\n    return 0\n"
+HANGS = "def run(value):\n    while value: pass\n    return 0\n"
 INPUT = b'{"a":1}'
 TIMEOUT_MS = 1_000.0
+SHORT_TIMEOUT_MS = 20.0
 BATCHES = (1, 16, 64, 256)
 ROUNDS = 5
-CALLS_A_ROUND = 400
-PROCESSES_A_ROUND = 5
-COLD_STARTS = 5
-SPARES = 30
+WINDOW_S = 0.4
+PROCESSES_A_ROUND = 8
+COLD_STARTS_A_ROUND = 3
+SPARES_A_ROUND = 10
+KILLS_A_ROUND = 6
+NEIGHBOURS = 8
 
-_PROCESS = f"import json, sys\n{CODE}\nprint(json.dumps(run(json.loads(sys.stdin.read()))))"
+COLUMNS = ("what", "p50", "p99", "a second", "a core-second", "times (a)", "target", "holds")
+
+# The targets of the sandbox.
+WARM_P50_S_MAX = 100e-6
+WARM_P99_S_MAX = 1e-3
+CORE_RATE_MIN = 80_000
+SPARE_S_MAX = 3e-3
+LATE_S_MAX = 10e-3
+CELL_MB_MAX = 20
+TIMES_MIN = 300
+
+_ONE_CALL = f"import json, sys\n{CODE}\nprint(json.dumps(run(json.loads(sys.stdin.read()))))"
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    seconds: Sequence[float]
+class Sample(msgspec.Struct):
+    """Calls of one kind over all rounds."""
+
     items: int = 1
+    seconds: list[float] = msgspec.field(default_factory=list)
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return len(self.seconds) * self.items / self.elapsed_s
+
+    @property
+    def core_rate(self) -> float:
+        return len(self.seconds) * self.items / self.cpu_s
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
 
 
-def main() -> None:
-    """Measure and print one table; takes about half a minute."""
-    rows = uvloop.run(_measure())
-    shown = table.Table("what", "p50", "p99", "executions/s", title="cells")
-    for row in rows:
-        p50 = statistics.median(row.seconds)
-        p99 = sorted(row.seconds)[int(len(row.seconds) * 0.99)]
-        shown.add_row(row.name, _time(p50), _time(p99), f"{row.items / p50:,.0f}")
-    console.Console().print(shown)
-    per_call, batch = rows[-1], next(row for row in rows if row.items == 64)
-    gain = statistics.median(per_call.seconds) * batch.items / statistics.median(batch.seconds)
-    print(f"a batch of 64 runs {gain:,.0f} times the executions of a process for each call")
+def measure() -> report.Report:
+    """Measure cells and processes in turn; takes about half a minute."""
+    return report.Report(title="cells", columns=COLUMNS, rows=uvloop.run(_measure()))
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.0f} µs"
-
-
-async def _measure() -> list[Row]:
-    rows = [
-        Row(name="cold: bubblewrap to first result", seconds=await _cold()),
-        *await _spares(),
-    ]
-    warm: dict[int, list[float]] = {size: [] for size in BATCHES}
-    processes: list[float] = []
-    async with _cells() as cells:
+async def _measure() -> list[report.Row]:
+    interpreter = await bubblewrap.discover()
+    cold, made, first, hard, soft, after = (Sample() for _ in range(6))
+    warm = {size: Sample(items=size) for size in BATCHES}
+    alone, wrapped = Sample(), Sample()
+    alone_argv = [sys.executable, "-I", "-S", "-c", _ONE_CALL]
+    wrapped_argv = _wrapped(interpreter)
+    async with _cells(4) as cells:
         for _ in range(ROUNDS):
-            for size in BATCHES:
-                warm[size] += await _calls(cells, size)
-            processes += [_process() for _ in range(PROCESSES_A_ROUND)]
-        killed = await _kills(cells)
-    rows += [
-        Row(name=f"warm, batch of {size}", seconds=seconds, items=size)
-        for size, seconds in warm.items()
+            for _ in range(COLD_STARTS_A_ROUND):
+                await _cold(interpreter, cold)
+            await _spares(interpreter, made, first)
+            for sample in warm.values():
+                await _calls(cells, _program(CODE), sample)
+            _processes(alone_argv, alone)
+            _processes(wrapped_argv, wrapped)
+            await _kills(cells, HANGS_IN_C, hard, after)
+            await _kills(cells, HANGS, soft, Sample())
+    return [
+        _row("cold cell: bubblewrap to first result", cold),
+        _row("make a spare: fork, harden, load", made),
+        _row("spare to first result", first, _at_most("p50", SPARE_S_MAX, first.p50)),
+        *(_warm_row(sample, alone) for sample in warm.values()),
+        _late_row("loop: answer after its deadline", soft),
+        _late_row("loop in C: answer after its deadline", hard),
+        _row("kill to the next answer", after),
+        *await _memory(CODE, "python"),
+        *await _javascript(alone),
+        _row("(a) a subprocess for each call", alone) | _rates(alone, alone),
+        _row("(b) the same in bubblewrap", wrapped) | _rates(wrapped, alone),
     ]
-    rows.append(Row(name="hard kill at 20 ms, next answer", seconds=killed))
-    rows.append(Row(name="a process for each call, no sandbox", seconds=processes))
-    return rows
+
+
+def _row(name: str, sample: Sample, target: report.Row | None = None) -> report.Row:
+    p50, p99 = report.Figure(sample.p50, "s"), report.Figure(sample.p99, "s")
+    return {"what": name, "p50": p50, "p99": p99, **(target or {})}
+
+
+def _warm_row(sample: Sample, alone: Sample, language: messages.Language = "python") -> report.Row:
+    target: report.Row = {}
+    if sample.items == 1:
+        holds = sample.p50 <= WARM_P50_S_MAX and sample.p99 <= WARM_P99_S_MAX
+        target = _target("p50 ≤ 100 µs, p99 ≤ 1 ms", holds=holds)
+    elif sample.items == 64:
+        holds = sample.core_rate >= CORE_RATE_MIN and sample.rate >= TIMES_MIN * alone.rate
+        wanted = f"≥ {CORE_RATE_MIN:,} a core-second, {TIMES_MIN} (a)"
+        target = _target(wanted, holds=holds)
+    row = _row(f"{language}, warm, batch of {sample.items}", sample, target)
+    return {**row, **_rates(sample, alone)}
+
+
+def _rates(sample: Sample, alone: Sample) -> dict[str, report.Figure]:
+    return {
+        "a second": report.Figure(sample.rate, "a second"),
+        "a core-second": report.Figure(sample.core_rate, "a second"),
+        "times (a)": report.Figure(sample.rate / alone.rate, "times"),
+    }
+
+
+def _late_row(name: str, sample: Sample) -> report.Row:
+    return _row(name, sample, _at_most("worst", LATE_S_MAX, max(sample.seconds)))
+
+
+def _at_most(what: str, bound_s: float, value_s: float) -> report.Row:
+    return _target(f"{what} ≤ {report.Figure(bound_s, 's')}", holds=value_s <= bound_s)
+
+
+def _target(wanted: str, *, holds: bool) -> dict[str, str]:
+    return {"target": wanted, "holds": "yes" if holds else "NO"}
 
 
 @contextlib.asynccontextmanager
-async def _cells() -> AsyncIterator[pool.CellPool]:
-    cells = pool.CellPool(limits.Limits(), cells_max=4)
+async def _cells(cells_max: int) -> AsyncIterator[pool.CellPool]:
+    cells = pool.CellPool(limits.Limits(), cells_max=cells_max)
     try:
         yield cells
     finally:
         await cells.close()
 
 
-async def _calls(cells: pool.CellPool, size: int) -> list[float]:
-    one = program.Program(tenant="bench", digest="trivial", code=CODE)
-    inputs, timeouts = [INPUT] * size, [TIMEOUT_MS] * size
-    seconds = []
-    for _ in range(max(CALLS_A_ROUND // size, 20)):
+def _program(
+    code: str, number: str = "", language: messages.Language = "python"
+) -> program.Program:
+    digest = f"{hash(code):x}{number}"
+    return program.Program(tenant="bench", digest=digest, code=code, language=language)
+
+
+async def _calls(
+    cells: pool.CellPool, one: program.Program, sample: Sample, window_s: float = WINDOW_S
+) -> None:
+    """Call for one window, a batch at a time."""
+    inputs, timeouts = [INPUT] * sample.items, [TIMEOUT_MS] * sample.items
+    _expect(await cells.run(one, inputs, timeouts))
+    cpu_s, started = _cpu_s(), time.perf_counter()
+    ended = started
+    while ended - started < window_s:
         begun = time.perf_counter()
         outcomes = await cells.run(one, inputs, timeouts)
-        seconds.append(time.perf_counter() - begun)
-        if any(outcome.kind != "success" for outcome in outcomes):
-            raise RuntimeError(f"not a success: {outcomes[0]}")
-    return seconds
+        ended = time.perf_counter()
+        sample.seconds.append(ended - begun)
+        _expect(outcomes)
+    sample.elapsed_s += ended - started
+    sample.cpu_s += _cpu_s() - cpu_s
 
 
-async def _cold() -> list[float]:
-    seconds = []
-    interpreter = await bubblewrap.discover()
-    for _ in range(COLD_STARTS):
-        begun = time.perf_counter()
-        opened = await enclosure.Enclosure.open(interpreter, limits.Limits())
-        held = await executor.Executor.open(opened, CODE, limits.Limits())
-        await held.run([INPUT], [1.0])
-        seconds.append(time.perf_counter() - begun)
-        held.close()
-        await opened.close()
-    return seconds
+def _cpu_s() -> float:
+    below = processes.below(os.getpid()).values()
+    return time.process_time() + sum(process.cpu_s for process in below)
 
 
-async def _spares() -> list[Row]:
-    made, first = [], []
-    opened = await enclosure.Enclosure.open(await bubblewrap.discover(), limits.Limits())
-    for _ in range(SPARES):
+def _expect(outcomes: Sequence[outcome.Outcome]) -> None:
+    for one in outcomes:
+        if one.kind != "success":
+            raise RuntimeError(f"not a success: {one}")
+
+
+async def _cold(interpreter: bubblewrap.Interpreter, sample: Sample) -> None:
+    begun = time.perf_counter()
+    opened = await enclosure.Enclosure.open(interpreter, limits.Limits())
+    held = await executor.Executor.open(opened, CODE, limits.Limits())
+    await held.run([INPUT], [1.0])
+    sample.seconds.append(time.perf_counter() - begun)
+    held.close()
+    await opened.close()
+
+
+async def _spares(interpreter: bubblewrap.Interpreter, made: Sample, first: Sample) -> None:
+    opened = await enclosure.Enclosure.open(interpreter, limits.Limits())
+    for _ in range(SPARES_A_ROUND):
         begun = time.perf_counter()
         held = await executor.Executor.open(opened, CODE, limits.Limits())
         loaded = time.perf_counter()
         await held.run([INPUT], [1.0])
-        made.append(loaded - begun)
-        first.append(time.perf_counter() - loaded)
+        made.seconds.append(loaded - begun)
+        first.seconds.append(time.perf_counter() - loaded)
         held.close()
     await opened.close()
-    return [
-        Row(name="make a spare: fork, harden, load", seconds=made),
-        Row(name="spare to first result", seconds=first),
-    ]
 
 
-async def _kills(cells: pool.CellPool) -> list[float]:
-    code = "def run(value):\n    if value: sum(range(10**10))\n    return 0\n"
-    one = program.Program(tenant="bench", digest="hangs", code=code)
-    await cells.load(one)
-    seconds = []
-    for _ in range(10):
+async def _kills(cells: pool.CellPool, code: str, late: Sample, after: Sample) -> None:
+    """How long after its deadline a call that hangs is answered, and the next one after that."""
+    one = _program(code)
+    _expect(await cells.run(one, [b"0"], [TIMEOUT_MS]))
+    for _ in range(KILLS_A_ROUND):
         begun = time.perf_counter()
-        await cells.run(one, [b"1", b"0"], [20.0, TIMEOUT_MS])
-        seconds.append(time.perf_counter() - begun)
-    return seconds
+        (hung,) = await cells.run(one, [b"1"], [SHORT_TIMEOUT_MS])
+        killed = time.perf_counter()
+        _expect(await cells.run(one, [b"0"], [TIMEOUT_MS]))
+        after.seconds.append(time.perf_counter() - killed)
+        late.seconds.append(killed - begun - SHORT_TIMEOUT_MS / 1e3)
+        if hung.kind != "timeout":
+            raise RuntimeError(f"not a timeout: {hung}")
 
 
-def _process() -> float:
-    begun = time.perf_counter()
-    argv = [sys.executable, "-I", "-S", "-c", _PROCESS]
-    subprocess.run(argv, input=INPUT, stdout=subprocess.PIPE, check=True)
-    return time.perf_counter() - begun
+def _wrapped(interpreter: bubblewrap.Interpreter) -> list[str]:
+    """The cell's own namespaces and mounts around one call."""
+    argv = bubblewrap.command(
+        bubblewrap.find(),
+        interpreter,
+        limits.Limits(),
+        as_root=bubblewrap.privileged(),
+        control_fd=0,
+    )
+    return [*argv[: argv.index("--") + 1], interpreter.executable, "-I", "-S", "-c", _ONE_CALL]
 
 
-if __name__ == "__main__":
-    main()
+def _processes(argv: Sequence[str], sample: Sample) -> None:
+    cpu_s, started = _waited_cpu_s(), time.perf_counter()
+    for _ in range(PROCESSES_A_ROUND):
+        begun = time.perf_counter()
+        subprocess.run(argv, input=INPUT, stdout=subprocess.PIPE, check=True)
+        sample.seconds.append(time.perf_counter() - begun)
+    sample.elapsed_s += time.perf_counter() - started
+    sample.cpu_s += _waited_cpu_s() - cpu_s
+
+
+def _waited_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime
+
+
+async def _memory(code: str, language: messages.Language) -> list[report.Row]:
+    """PSS of a cell on its own and of one among others: bubblewrap, init, executor and spare."""
+    rows: list[report.Row] = []
+    for count in (1, NEIGHBOURS):
+        async with _cells(count) as cells:
+            for number in range(count):
+                warm = Sample(items=64)
+                await _calls(cells, _program(code, str(number), language), warm, window_s=0.05)
+            await asyncio.sleep(0.2)  # the spares load
+            cell_pids = _cell_pids()
+            try:
+                total = processes.pss_mb(cell_pids) / count
+                anonymous = processes.pss_mb(cell_pids, "Pss_Anon") / count
+            except PermissionError:
+                return [{"what": "PSS of a warm cell", "p50": "only root may read it"}]
+        row = {"what": f"{language}, PSS of a warm cell, {count} at once"}
+        target = _target(f"≤ {CELL_MB_MAX} MB", holds=total <= CELL_MB_MAX)
+        rows.append({**row, "p50": report.Figure(total, "MB"), **target})
+        rows.append({"what": "… of it anonymous", "p50": report.Figure(anonymous, "MB")})
+    return rows
+
+
+def _cell_pids() -> list[int]:
+    """Processes of all cells with an executor: the blank one that waits for a program is not."""
+    found = []
+    for child in processes.below(os.getpid()).values():
+        if child.parent == os.getpid():
+            inner = processes.below(child.pid)
+            if len(inner) > 1:
+                found += [child.pid, *inner]
+    return found
+
+
+async def _javascript(alone: Sample) -> list[report.Row]:
+    if "javascript" not in runtimes.languages():
+        return [{"what": "javascript", "p50": "there is no Deno"}]
+    first = Sample()
+    warm = [Sample(items=1), Sample(items=64)]
+    async with _cells(4) as cells:
+        try:
+            for number in range(COLD_STARTS_A_ROUND):
+                one = _program(JAVASCRIPT, str(number), "javascript")
+                begun = time.perf_counter()
+                await cells.load(one)
+                _expect(await cells.run(one, [INPUT], [TIMEOUT_MS]))
+                first.seconds.append(time.perf_counter() - begun)
+        except program.LoadError as error:
+            return [{"what": "javascript", "p50": f"not run: {error}"}]
+        for _ in range(ROUNDS):
+            for sample in warm:
+                await _calls(cells, one, sample)
+    return [
+        _row("javascript, a new program to its first result", first),
+        *(_warm_row(sample, alone, "javascript") for sample in warm),
+        *await _memory(JAVASCRIPT, "javascript"),
+    ]
