@@ -47,7 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
     try:
         app(args=arguments)
-    except (failure.Failure, errors.StartupError) as error:
+    except failure.Failure as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except errors.StartupError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -6,14 +6,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from loopai.cli import failure, options, output
+from loopai.cli import cell, failure, options, output
 
 app = typer.Typer(help="The boundary around programs.", no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    pass
+app.command("run")(cell.run)
 
 
 @app.command()
