@@ -1,44 +1,35 @@
 """Says whether this machine can keep programs in, and proves it with a cell."""
 
+import asyncio
 import ctypes
 import os
+import platform
 import subprocess
 import sys
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import msgspec
 
-from loopai.sandbox import bubblewrap, enclosure, pool, program
+from loopai.sandbox import bubblewrap, enclosure, escapes, pool, program
 from loopai.sandbox import limits as limits_
 from loopai.sandbox.inside import landlock, seccomp
+from loopai.sandbox.runtimes import deno
 
 _PR_GET_SECCOMP: Final = 21
-_PROBE_TIMEOUT_MS: Final = 5_000.0
-# Returns what it could reach and must not. The import statement would refuse these modules for
-# clarity's sake; the probe asks the kernel.
-_PROBE: Final = """
-import json
+_VERSION_S_MAX: Final = 10.0
+_LEVELS: Final = (
+    (1, "files"),
+    (2, "moving files between folders"),
+    (3, "truncation"),
+    (4, "TCP"),
+    (5, "device commands"),
+    (6, "signals and abstract sockets"),
+)
+"""What each ABI level of Landlock brought that a cell uses."""
 
-def run(path):
-    load = json.__builtins__["__import__"]
-    os, socket = load("os"), load("socket")
-    reached = []
-    for name, attempt in (
-        ("read a file of the host", lambda: open(path).read()),
-        ("list /proc", lambda: os.listdir("/proc")),
-        ("write outside /tmp", lambda: open("/probe", "w")),
-        ("open a network socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
-        ("open a local socket", lambda: socket.socket(socket.AF_UNIX)),
-        ("start a process", os.fork),
-    ):
-        try:
-            attempt()
-        except OSError:
-            continue
-        reached.append(name)
-    return reached
-"""
+State = Literal["there", "missing", "absent"]
 
 
 class Unavailable(Exception):  # noqa: N818 (it is what the sandbox is)
@@ -63,65 +54,191 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """From nothing to the first result, discovery of the interpreter's files included."""
 
 
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the sandbox stands on."""
+
+    name: str
+    state: State
+    """`missing` is needed; `absent` is not, and the detail says what it would bring."""
+    detail: str
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that this machine offers, and what came of trying to get out of a cell."""
+
+    fit: bool
+    """Nothing is missing, and every attempt was refused."""
+    layers: tuple[Layer, ...]
+    attempts: tuple[escapes.Attempt, ...] = ()
+    """None where a layer is missing: there is no cell to try them in."""
+    problems: tuple[str, ...] = ()
+    """Why it is not fit: a line for each piece, with how to get it."""
+    cold_ms: float = 0.0
+
+
 async def require() -> Report:
     """Check every layer and run a probe cell; raises Unavailable unless all of them hold."""
     missing = _missing()
     if missing:
-        raise Unavailable(missing)
+        raise Unavailable(tuple(missing.values()))
     begun = time.monotonic()
-    await _probe()
-    libc = ctypes.CDLL(None, use_errno=True)
+    problems = _problems(await _try(escapes.QUICK))
+    if problems:
+        raise Unavailable(problems)
     return Report(
-        bubblewrap=_version(),
+        bubblewrap=await asyncio.to_thread(_version, bubblewrap.find()),
         kernel=os.uname().release,
-        landlock_abi=landlock.abi(libc),
+        landlock_abi=_landlock_abi(),
         privileged=bubblewrap.privileged(),
         interpreter=bubblewrap.executable(),
         cold_ms=(time.monotonic() - begun) * 1000,
     )
 
 
-def _missing() -> tuple[str, ...]:
+async def inspect() -> Inspection:
+    """Look at every layer, then try every escape. Takes about a second; raises nothing."""
+    missing = _missing()
+    layers = await asyncio.to_thread(_layers, missing)
+    if missing:
+        return Inspection(fit=False, layers=layers, problems=tuple(missing.values()))
+    begun = time.monotonic()
+    try:
+        attempts = await _try(escapes.PYTHON)
+    except Unavailable as error:
+        return Inspection(fit=False, layers=layers, problems=error.missing)
+    problems = _problems(attempts)
+    return Inspection(
+        fit=not problems,
+        layers=layers,
+        attempts=attempts,
+        problems=problems,
+        cold_ms=(time.monotonic() - begun) * 1000,
+    )
+
+
+def _missing() -> dict[str, str]:
+    """What a cell cannot do without and this machine lacks: layer, and how to get it."""
     if not sys.platform.startswith("linux"):
-        return (f"Linux (this is {sys.platform}): run Loopai in a Linux machine or container",)
-    missing = []
+        wanted = f"Linux (this is {sys.platform}): run Loopai in a Linux machine or container"
+        return {"kernel": wanted}
+    missing = {}
     try:
         bubblewrap.find()
     except bubblewrap.MissingError as error:
-        missing.append(str(error))
+        missing["bubblewrap"] = str(error)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         seccomp.compile_filter(os.uname().machine)
     except seccomp.UnsupportedError as error:
-        missing.append(f"seccomp: {error}; x86_64 and aarch64 have one")
+        missing["seccomp"] = f"seccomp: {error}; x86_64 and aarch64 have one"
     if libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
-        missing.append("seccomp: the kernel was built without CONFIG_SECCOMP_FILTER")
+        missing["seccomp"] = "seccomp: the kernel was built without CONFIG_SECCOMP_FILTER"
     if landlock.abi(libc) < 1:
-        missing.append(
+        missing["Landlock"] = (
             "Landlock: needs Linux 5.13 or later with landlock among the security modules "
             "(boot with lsm=landlock,...), and a container profile that allows its system calls"
         )
-    return tuple(missing)
+    return missing
 
 
-async def _probe() -> None:
+def _layers(missing: dict[str, str]) -> tuple[Layer, ...]:
+    named = {"kernel": _kernel}
+    if "kernel" not in missing:
+        named |= {
+            "bubblewrap": lambda: _version(bubblewrap.find()),
+            "namespaces": _namespaces,
+            "seccomp": lambda: f"a filter of our own for {os.uname().machine}",
+            "Landlock": _landlock,
+            "Python": lambda: f"{platform.python_version()}, {bubblewrap.executable()}",
+        }
+    layers = [
+        Layer(name=name, state="missing", detail=missing[name])
+        if name in missing
+        else Layer(name=name, state="there", detail=describe())
+        for name, describe in named.items()
+    ]
+    return (*layers, _deno())
+
+
+def _kernel() -> str:
+    return f"{platform.system()} {platform.release()}"
+
+
+def _namespaces() -> str:
+    if bubblewrap.privileged():
+        return "made as root; each executor is a user of its own"
+    return f"made in a user namespace, as user {os.geteuid()}"
+
+
+def _landlock() -> str:
+    level = _landlock_abi()
+    guarded = [what for since, what in _LEVELS if since <= level]
+    lacking = [what for since, what in _LEVELS if since > level]
+    text = f"ABI {level}: {', '.join(guarded)}"
+    # Not missing: seccomp and the namespaces stop the same, one layer less deep.
+    return f"{text}; not {', '.join(lacking)}, which other layers stop" if lacking else text
+
+
+def _landlock_abi() -> int:
+    return landlock.abi(ctypes.CDLL(None, use_errno=True))
+
+
+def _deno() -> Layer:
+    path = deno.find()
+    if path is None:
+        detail = "not installed, for programs in JavaScript and TypeScript: "
+        return Layer(
+            name="Deno", state="absent", detail=detail + "pip install 'loopai[javascript]'"
+        )
+    return Layer(name="Deno", state="there", detail=f"{_version(path)}, {path}")
+
+
+def _version(path: str) -> str:
+    """What a program calls its version: the first number that it prints."""
+    done = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, timeout=_VERSION_S_MAX, check=False
+    )
+    numbers = [word for word in done.stdout.split() if word[:1].isdecimal()]
+    return numbers[0] if numbers else "of unknown version"
+
+
+async def _try(attempted: Sequence[escapes.Escape]) -> tuple[escapes.Attempt, ...]:
+    """Try escapes in a cell; raises Unavailable if no cell works."""
     limits = limits_.Limits()
+    probe = program.Program(tenant="doctor", digest="probe", code=escapes.PYTHON_PROBE)
+    inputs = [
+        msgspec.json.encode(
+            escapes.Setting(
+                attempt=escape.name,
+                file=__file__,
+                python=bubblewrap.executable(),
+                memory_bytes=limits.memory_bytes_max,
+                disk_mib=limits.tmp_bytes_max // limits_.MIB + 1,
+            )
+        )
+        for escape in attempted
+    ]
     cells = pool.CellPool(limits, cells_max=1)
-    probe = program.Program(tenant="doctor", digest="probe", code=_PROBE)
-    path = msgspec.json.encode(__file__)
     try:
-        (result,) = await cells.run(probe, [path], [_PROBE_TIMEOUT_MS])
+        await cells.load(probe)
+        outcomes = await cells.run(probe, inputs, [escape.timeout_ms for escape in attempted])
+    except program.LoadError as error:
+        raise Unavailable((f"a probe cell does not work: {error}",)) from error
     except (bubblewrap.MissingError, enclosure.EnclosureError, OSError) as error:
-        raise Unavailable((f"a probe cell does not start: {error}",)) from error
+        raise Unavailable((f"a probe cell does not start: {error}{_advice()}",)) from error
     finally:
         await cells.close()
-    if result.kind == "lost":
-        raise Unavailable((f"a probe cell does not start: {result.message}{_advice()}",))
-    if result.output is None:
-        raise Unavailable((f"a probe cell does not work: {result.kind}: {result.message}",))
-    reached = msgspec.json.decode(result.output, type=list[str])
-    if reached:
-        raise Unavailable(tuple(f"a boundary: a probe program could {name}" for name in reached))
+    return tuple(map(escapes.judge, attempted, outcomes))
+
+
+def _problems(attempts: Sequence[escapes.Attempt]) -> tuple[str, ...]:
+    return tuple(
+        f"a boundary: a probe program could {attempt.name}"
+        if attempt.verdict == "reached"
+        else f"a boundary: it is unclear whether a program could {attempt.name}: {attempt.detail}"
+        for attempt in attempts
+        if attempt.verdict != "refused"
+    )
 
 
 def _advice() -> str:
@@ -133,10 +250,3 @@ def _advice() -> str:
         "kernel.apparmor_restrict_unprivileged_userns=0; in a container, also a writable "
         "/proc/sys; or run as root)"
     )
-
-
-def _version() -> str:
-    done = subprocess.run(
-        [bubblewrap.find(), "--version"], capture_output=True, text=True, timeout=10, check=False
-    )
-    return done.stdout.strip().removeprefix("bubblewrap ")

@@ -1,10 +1,13 @@
 """The machine that runs these tests can keep programs in; one that cannot is told why."""
 
+import json
+import os
+import subprocess
 import sys
 
 import pytest
 
-from loopai.sandbox import bubblewrap, doctor, limits
+from loopai.sandbox import bubblewrap, doctor, escapes, limits, outcome
 from loopai.sandbox.inside import seccomp
 
 
@@ -44,6 +47,116 @@ async def test_bubblewrap_that_confines_nothing_is_noticed(monkeypatch, tmp_path
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(doctor.Unavailable):
         await doctor.require()
+
+
+async def test_inspection_tries_to_get_out_and_cannot():
+    found = await doctor.inspect()
+    assert found.fit, found.problems
+    assert {attempt.verdict for attempt in found.attempts} == {"refused"}
+    assert {attempt.name for attempt in found.attempts} >= {each.name for each in escapes.PYTHON}
+    assert {layer.name for layer in found.layers} >= {
+        *("kernel", "bubblewrap", "namespaces", "seccomp", "Landlock", "Python", "Deno")
+    }
+
+
+async def test_inspection_names_the_missing_layer_and_tries_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = await doctor.inspect()
+    assert not found.fit
+    assert [layer.name for layer in found.layers if layer.state == "missing"] == ["bubblewrap"]
+    assert found.attempts == ()
+    assert "apt-get install bubblewrap" in found.problems[0]
+
+
+async def test_a_cell_that_does_not_start_is_a_problem_and_not_an_exception(monkeypatch, tmp_path):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: no permissions to create a namespace' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = await doctor.inspect()
+    assert not found.fit
+    assert "no permissions to create a namespace" in found.problems[0]
+
+
+def test_the_attempts_reach_something_outside_of_a_cell():
+    """A probe that is refused everywhere proves nothing."""
+    # These would leave something behind, end the process, or need a host or more privileges.
+    left_out = {"write outside /tmp", "mount a file system", "use io_uring", "raise its own limits"}
+    left_out |= {"run another program", "forge an answer", "run past its deadline"}
+    wanted = [each.name for each in escapes.PYTHON if each.name not in left_out]
+    setting = {"file": __file__, "python": sys.executable, "memory_bytes": 2**20, "disk_mib": 1}
+    code = f"""
+import os
+{escapes.PYTHON_PROBE}
+for name in {wanted!r}:
+    if os.fork() == 0:
+        reached = run({{**{setting!r}, "attempt": name}})
+        os._exit(0 if reached else 1)
+    print(name, os.waitstatus_to_exitcode(os.wait()[1]), sep=": ")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == [f"{name}: 0" for name in wanted]
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind", "output", "verdict"),
+    [
+        (None, "success", b"false", "refused"),
+        (None, "success", b"true", "reached"),
+        (None, "success", b"null", "reached"),
+        (None, "killed", None, "unclear"),
+        (None, "error", None, "unclear"),
+        (None, "lost", None, "unclear"),
+        ("timeout", "timeout", None, "refused"),
+        ("timeout", "success", b"true", "reached"),
+        ("timeout", "killed", None, "unclear"),
+        ("killed", "success", b"false", "reached"),
+    ],
+)
+def test_only_what_was_refused_counts_as_refused(ends, kind, output, verdict):
+    ended = outcome.Outcome(kind=kind, output=output)
+    assert escapes.judge(escapes.Escape(name="x", ends=ends), ended).verdict == verdict
+
+
+def test_what_is_tried_at_a_start_is_part_of_the_self_test():
+    assert set(escapes.QUICK) < set(escapes.PYTHON)
+
+
+def doctor_command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "loopai.cli.main", "sandbox", "doctor", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_shows_layers_and_attempts():
+    done = doctor_command()
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("Landlock", "namespaces", "map memory that can be executed", "refused"):
+        assert word in done.stdout
+    assert "reached" not in done.stdout
+
+
+def test_the_command_in_json_and_in_silence():
+    found = json.loads(doctor_command("--json").stdout)
+    assert found["fit"] is True
+    assert len(found["attempts"]) >= 12
+    quiet = doctor_command("--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("option", ["--json", "--quiet"])
+def test_the_command_fails_with_how_to_get_what_is_missing(tmp_path, option):
+    done = doctor_command(option, PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "apt-get install bubblewrap" in done.stderr
+    assert (json.loads(done.stdout)["fit"] is False) if option == "--json" else not done.stdout
 
 
 def test_machine_without_a_filter_is_named():
