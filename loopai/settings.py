@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from loopai import errors
-from streams import topology
+from streams import messages, topology
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     log_level: str = "info"
     """debug, info, warning or error."""
+    metrics: str = ""
+    """HOST:PORT where a worker shows its metrics; nowhere if empty."""
 
     body_bytes_max: int = MIB
     batch_bytes_max: int = 16 * MIB
@@ -36,8 +38,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     run_ms_max: int = 5_000
     """Longest run of a program on one input."""
+    runtimes: str = "auto"
+    """What an executor runs: all that is installed, or `python` and others with commas between."""
     executor_slots: int = 16
-    """Deliveries that one executor handles at once, per lane."""
+    """Deliveries that one executor handles at once, per lane and runtime."""
     cells_max: int = 64
     """Warm cells that one executor keeps; the least recently used goes first."""
     cell_memory_bytes_max: int = 256 * MIB
@@ -48,8 +52,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.data_dir).resolve() / "artifacts"
 
     @property
+    def runtimes_wanted(self) -> frozenset[messages.Runtime] | None:
+        """The runtimes that an executor is to have; None: those that are installed."""
+        if self.runtimes == "auto":
+            return None
+        return frozenset(_runtimes(self.runtimes))
+
+    @property
     def http_address(self) -> tuple[str, int]:
         return address(self.http, "LOOPAI_HTTP")
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        return address(self.metrics, "LOOPAI_METRICS") if self.metrics else None
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -80,6 +95,20 @@ def address(text: str, name: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _runtimes(text: str) -> list[messages.Runtime]:
+    names = [name.strip() for name in text.split(",")]
+    try:
+        found = msgspec.convert(names, list[messages.Runtime])
+    except msgspec.ValidationError:
+        found = []
+    if "python" not in found:
+        raise errors.StartupError(
+            f"LOOPAI_RUNTIMES={text!r}: expected auto, python, or python,deno; "
+            "every executor runs python"
+        )
+    return found
+
+
 def _check(settings: Settings) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
@@ -98,4 +127,8 @@ def _check(settings: Settings) -> None:
         raise errors.StartupError(
             f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"
         )
+    if settings.runtimes != "auto":
+        _runtimes(settings.runtimes)
     address(settings.http, "LOOPAI_HTTP")
+    if settings.metrics:
+        address(settings.metrics, "LOOPAI_METRICS")

@@ -4,7 +4,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from streams import messages
+from streams import messages, subjects
 
 M = TypeVar("M", bound=messages.Message)
 
@@ -54,5 +54,13 @@ EXECUTE_REQUEST: Final = Codec(messages.ExecuteRequest, rests=True)
 
 def is_json(headers: dict[str, str] | None) -> bool:
     """Whether *headers* say that the payload is JSON rather than msgpack."""
-    content_type = (headers or {}).get("Content-Type", "")
+    return _is_json((headers or {}).get(subjects.CONTENT_TYPE, ""))
+
+
+def answers_json(headers: dict[str, str]) -> bool:
+    """Whether *headers* ask for an answer in JSON: as it came in, or as a header says."""
+    return _is_json(headers.get(subjects.REPLY_TYPE) or headers.get(subjects.CONTENT_TYPE, ""))
+
+
+def _is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == JSON_CONTENT_TYPE

@@ -20,6 +20,8 @@ OperationStatus = Literal["queued", "running", "succeeded", "failed"]
 Strategy = Literal["rule", "ml", "hybrid", "dsl", "auto", "manual"]
 Isolation = Literal["shared", "batch", "call"]
 Lane = Literal["interactive", "bulk"]
+Runtime = Literal["python", "deno"]
+"""What runs the programs of one language or of several; `topology.RUNTIMES` says which."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

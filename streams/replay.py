@@ -157,14 +157,19 @@ async def records_at(connection: Connection, sequence: int) -> tuple[messages.Ex
 async def is_queued(connection: Connection, *, tenant: str, execution_id: str) -> bool:
     """Whether *execution_id* (a UUIDv7) is accepted and not yet recorded."""
     minted = ids.minted_at(execution_id)
-    subject = subjects.execute_tenant(tenant)
-    reading = read(connection, topology.EXECUTE.name, subject, since=minted - CLOCK_SKEW)
-    async with contextlib.aclosing(reading) as queued:
-        async for message in queued:
-            if message.time > minted + ACCEPT:
-                break
-            if _asks_for(message, execution_id):
-                return True
+    # In this order: what has left the first subject on its way is on the second one already. A
+    # message may be routed at any time after its acceptance.
+    for subject, until in (
+        (subjects.execute_tenant(tenant), minted + ACCEPT),
+        (subjects.routed_tenant(tenant), None),
+    ):
+        reading = read(connection, topology.EXECUTE.name, subject, since=minted - CLOCK_SKEW)
+        async with contextlib.aclosing(reading) as queued:
+            async for message in queued:
+                if until is not None and message.time > until:
+                    break
+                if _asks_for(message, execution_id):
+                    return True
     return False
 
 

@@ -6,7 +6,7 @@ Tokens are names of tenants and tasks: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`, and `
 import re
 from typing import Final
 
-from streams.messages import Lane
+from streams.messages import Lane, Runtime
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a tenant or a task may be called; match it whole."""
@@ -27,14 +27,21 @@ ADVISORIES: Final = tuple(
 
 REPLY_TO: Final = "Loopai-Reply-To"
 """Header with the subject that the result goes to: a plain reply-to would catch the publish ack."""
+REPLY_TYPE: Final = "Loopai-Reply-Type"
+"""Header with the content type of the answer, where it differs from that of the message."""
+ROUTED_FROM: Final = "Loopai-Routed-From"
+"""Header of a routed message: the sequence of the message that it is the copy of (ADR 0009)."""
+RECORDED_SINCE: Final = "Loopai-Recorded-Since"
+"""Header of a routed message: some of its items may be recorded since this time (ISO 8601)."""
 CONTENT_TYPE: Final = "Content-Type"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 
 
 _SUBJECT: Final = re.compile(r"(?!\$)[^\s.*>\x00]+(\.[^\s.*>\x00]+)*")
 """One to publish to: no wildcards, no empty tokens, none of the broker's own."""
-_WITH_A_TOKEN_MORE: Final = ("loopai.v1.execute.", "loopai.v1.event.", "loopai.v1.dead.")
-"""Subjects that have a lane, a kind or a stream before the tenant."""
+_TOKENS: Final = {"execute": 6, "event": 6, "dead": 6, "routed": 7}
+"""Of subjects that have a lane, a kind, a stream, or a runtime and a lane before the tenant."""
+_TOKENS_ELSE: Final = 5
 
 
 def is_name(text: str) -> bool:
@@ -62,6 +69,32 @@ def execute_lane(lane: Lane) -> str:
 
 def execute_tenant(tenant: str) -> str:
     return f"loopai.v1.execute.*.{token(tenant)}.>"
+
+
+def routed(runtime: Runtime, lane: str, tenant: str, task: str) -> str:
+    """Where executions wait for a worker that has *runtime*; only workers publish here."""
+    return f"loopai.v1.routed.{runtime}.{lane}.{token(tenant)}.{token(task)}"
+
+
+def routed_lane(runtime: Runtime, lane: Lane) -> str:
+    return f"loopai.v1.routed.{runtime}.{lane}.>"
+
+
+def routed_task(tenant: str, task: str) -> str:
+    return f"loopai.v1.routed.*.*.{token(tenant)}.{token(task)}"
+
+
+def routed_tenant(tenant: str) -> str:
+    return f"loopai.v1.routed.*.*.{token(tenant)}.>"
+
+
+def is_routed(subject: str) -> bool:
+    return subject.startswith("loopai.v1.routed.")
+
+
+def lane(subject: str) -> str:
+    """The lane of an execution's subject, public or routed."""
+    return subject.split(".")[4 if is_routed(subject) else 3]
 
 
 def generate(tenant: str, task: str) -> str:
@@ -109,7 +142,7 @@ def reply_to(headers: dict[str, str]) -> str | None:
 def owner(subject: str) -> tuple[str, str]:
     """(tenant, task): the last two tokens of any subject above. ValueError if they are no names."""
     tokens = subject.split(".")
-    expected = 6 if subject.startswith(_WITH_A_TOKEN_MORE) else 5
+    expected = _TOKENS.get(tokens[2] if len(tokens) > 2 else "", _TOKENS_ELSE)  # noqa: PLR2004
     if len(tokens) != expected or tokens[:2] != ["loopai", "v1"]:
         raise ValueError(f"expected loopai.v1.<kind>.….<tenant>.<task>, not {subject[:200]!r}")
     tenant, task = name(tokens[-2]), name(tokens[-1])

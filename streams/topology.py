@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from streams import subjects
+from streams.messages import Language, Runtime
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -32,6 +33,14 @@ PROGRESS_S: Final = 3.0
 MAX_DELIVER: Final = 5
 
 
+RUNTIMES: Final[dict[Language, Runtime]] = {
+    "python": "python",
+    "javascript": "deno",
+    "typescript": "deno",
+}
+"""What runs each language. Every executor has `python`; work for another is routed (ADR 0009)."""
+
+
 class TopologyError(ValueError):
     """Two limits contradict each other, or a broker cannot be brought to the topology."""
 
@@ -51,7 +60,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """0: messages stay until consumed."""
     max_bytes: int
     messages_per_subject_max: int = -1
-    """Per (lane, tenant, task) in a work queue: its backlog cap. -1: none."""
+    """Per (lane, tenant, task) in a work queue, and once more where routed: its backlog cap.
+
+    -1: none.
+    """
     message_bytes_max: int = -1
     """Headers and payload; larger ones are refused. -1: what the broker takes."""
     duplicate_window_s: float = 120.0
@@ -64,7 +76,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable pull consumer. `durable` is the pool's name, with the lane where it has lanes."""
+    """A durable pull consumer.
+
+    `durable` is the pool's name, with the runtime and the lane where it has them.
+    """
 
     durable: str
     stream: str
@@ -99,7 +114,12 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
 EXECUTE: Final = Stream(
     name="EXECUTE",
-    subjects=(subjects.execute_lane("interactive"), subjects.execute_lane("bulk")),
+    subjects=(
+        subjects.execute_lane("interactive"),
+        subjects.execute_lane("bulk"),
+        subjects.routed_lane("deno", "interactive"),
+        subjects.routed_lane("deno", "bulk"),
+    ),
     retention="workqueue",
     why="executions accepted and not yet recorded",
     message_bytes_max=ORIGINAL_BYTES_MAX,
@@ -169,6 +189,23 @@ EXECUTOR_BULK: Final = Consumer(
     filter_subject=subjects.execute_lane("bulk"),
     max_ack_pending=1024,
 )
+EXECUTOR_DENO_INTERACTIVE: Final = Consumer(
+    durable="executor-deno-interactive",
+    stream="EXECUTE",
+    filter_subject=subjects.routed_lane("deno", "interactive"),
+    max_ack_pending=1024,
+)
+EXECUTOR_DENO_BULK: Final = Consumer(
+    durable="executor-deno-bulk",
+    stream="EXECUTE",
+    filter_subject=subjects.routed_lane("deno", "bulk"),
+    max_ack_pending=1024,
+)
+EXECUTORS: Final[dict[Runtime, tuple[Consumer, ...]]] = {
+    "python": (EXECUTOR_INTERACTIVE, EXECUTOR_BULK),
+    "deno": (EXECUTOR_DENO_INTERACTIVE, EXECUTOR_DENO_BULK),
+}
+"""What an executor that has a runtime pulls from."""
 GENERATOR: Final = Consumer(
     durable="generator",
     stream="GENERATE",
@@ -183,7 +220,12 @@ RECORDER: Final = Consumer(
     max_deliver=-1,
     max_ack_pending=64,
 )
-CONSUMERS: Final = (EXECUTOR_INTERACTIVE, EXECUTOR_BULK, GENERATOR, RECORDER)
+CONSUMERS: Final = (
+    *EXECUTORS["python"],
+    *EXECUTORS["deno"],
+    GENERATOR,
+    RECORDER,
+)
 
 TASKS: Final = Bucket(name="tasks", why="tasks by <tenant>.<name>", history=5)
 ARTIFACTS: Final = Bucket(name="artifacts", why="artifact versions by <task id>.<version>")

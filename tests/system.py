@@ -75,15 +75,20 @@ class System:
             await system.start_pool(pool)
         return system
 
-    async def start_pool(self, pool: ModuleType) -> None:
-        """Run *pool* in a task, on a connection of its own."""
+    async def start_pool(
+        self, pool: ModuleType, instance: str | None = None, **fields: Any
+    ) -> None:
+        """Run *pool* in a task, on a connection of its own; *fields* are settings of its own."""
+        name = instance or f"{pool.NAME}-test"
         stop, ready = asyncio.Event(), asyncio.Event()
 
         async def run() -> None:
             own = await connection.connect(self.broker.url, name=pool.NAME)
             try:
                 host = runtime.Host(
-                    settings=self.settings, connection=own, instance=f"{pool.NAME}-test"
+                    settings=msgspec.structs.replace(self.settings, **fields),
+                    connection=own,
+                    instance=name,
                 )
                 async with pool.opened(host) as opened:
                     ready.set()
@@ -97,10 +102,10 @@ class System:
         waiting.cancel()
         if task.done():
             task.result()
-        self._pools[pool.NAME] = (stop, task)
+        self._pools[name] = (stop, task)
 
-    async def stop_pool(self, pool: ModuleType) -> None:
-        stop, task = self._pools.pop(pool.NAME)
+    async def stop_pool(self, pool: ModuleType, instance: str | None = None) -> None:
+        stop, task = self._pools.pop(instance or f"{pool.NAME}-test")
         stop.set()
         await task
 

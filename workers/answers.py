@@ -74,7 +74,7 @@ async def reply(
     reply_to = subjects.reply_to(delivery.headers)
     if reply_to is None:
         return
-    if codec.is_json(delivery.headers):
+    if codec.answers_json(delivery.headers):
         for each in records:
             await connection.client.publish(reply_to, _encode_json(views.execution(each)))
         return

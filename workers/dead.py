@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from streams import codec, intake, publisher, replay, subjects, topology
+from streams import codec, intake, publisher, replay, routing, subjects, topology
 from streams import store as kv
 from streams.connection import Connection
 from streams.consumer import Delivery
@@ -91,7 +91,7 @@ async def store(
         await _fail_operation(connection, letter)
     reply_to = subjects.reply_to(message.headers)
     if reply_to is not None:
-        answer = _answer(letter, tenant, task, as_json=codec.is_json(message.headers))
+        answer = _answer(letter, tenant, task, as_json=codec.answers_json(message.headers))
         await connection.client.publish(reply_to, answer)
 
 
@@ -128,9 +128,8 @@ async def _unrecorded(
     except codec.Undecodable:
         return ()
     wanted = {item.id for item in batch.items}
-    done = await replay.recorded(
-        connection, tenant=tenant, task=task, wanted=wanted, since=message.time
-    )
+    since = routing.recorded_since(message.subject, message.headers) or message.time
+    done = await replay.recorded(connection, tenant=tenant, task=task, wanted=wanted, since=since)
     return tuple(item.id for item in batch.items if item.id not in done)
 
 

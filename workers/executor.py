@@ -7,13 +7,20 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from loopai import errors
+from loopai import errors, settings
 from loopai.catalog import catalog, programs, schemas
 from loopai.sandbox import pool, program
-from streams import intake, replay, subjects, topology
+from streams import intake, publisher, replay, routing, subjects, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
-from streams.messages import ExecuteItem, ExecutionRecord, ProgramArtifact, TaskHead
+from streams.messages import (
+    ExecuteItem,
+    ExecutionRecord,
+    Language,
+    ProgramArtifact,
+    Runtime,
+    TaskHead,
+)
 from workers import answers, cells, runtime, verdict
 
 NAME: Final = "executor"
@@ -23,30 +30,58 @@ WHOLE_ATTEMPTS_MAX: Final = 2
 """Deliveries on which a batch is run as a whole; from then on item by item."""
 HANDLE_S_MAX: Final = 1_800.0
 """256 items of 5 s each, and some."""
+ROOM_S: Final = 5.0
+"""First wait for room in the queue of another runtime; it grows with every attempt."""
+
+
+class Elsewhere(Exception):  # noqa: N818 (it says what is the matter)
+    """The batch needs *runtime*, which this worker does not have."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.runtime = runtime
 
 
 @contextlib.asynccontextmanager
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
     async with cells.opened(host, cells_max=host.settings.cells_max) as (known, running):
+        languages = _languages(host.settings, running)
         executor = Executor(
             host.connection,
             known,
             running,
+            languages=languages,
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
         )
-        slots = host.settings.executor_slots
+        runtimes = sorted({topology.RUNTIMES[each] for each in languages})
         yield runtime.Pool(
             name=NAME,
-            sources=(
-                runtime.Source(topology.EXECUTOR_INTERACTIVE, slots),
-                runtime.Source(topology.EXECUTOR_BULK, slots),
+            sources=tuple(
+                runtime.Source(consumer, host.settings.executor_slots)
+                for each in runtimes
+                for consumer in topology.EXECUTORS[each]
             ),
             handle=executor.handle,
             handle_s_max=HANDLE_S_MAX,
-            languages=("python",),
+            languages=tuple(sorted(languages)),
         )
+
+
+def _languages(known: settings.Settings, running: pool.CellPool) -> frozenset[Language]:
+    """What this executor takes on: what its machine can run, or the part that it is told to."""
+    wanted = known.runtimes_wanted
+    if wanted is None:
+        return running.languages & topology.RUNTIMES.keys()
+    found = frozenset(each for each in running.languages if topology.RUNTIMES.get(each) in wanted)
+    missing = wanted - {topology.RUNTIMES[each] for each in found}
+    if missing:
+        raise errors.StartupError(
+            f"LOOPAI_RUNTIMES={known.runtimes!r}: there is no {', '.join(sorted(missing))} here; "
+            "install it (`loopai[javascript]` brings deno), or leave it out"
+        )
+    return found
 
 
 class Executor:
@@ -58,15 +93,17 @@ class Executor:
         known: catalog.Catalog,
         cells: pool.CellPool,
         *,
+        languages: frozenset[Language],
         run_ms_max: int,
         worker: str,
     ) -> None:
         self._connection = connection
         self._catalog = known
         self._cells = cells
+        self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
-        self._programs: OrderedDict[tuple[str, str], program.Program] = OrderedDict()
+        self._programs: OrderedDict[tuple[str, ...], program.Program] = OrderedDict()
 
     async def handle(self, delivery: Delivery) -> None:
         """Run what *delivery* asks for, record it and answer.
@@ -74,7 +111,8 @@ class Executor:
         A batch is run, recorded and answered as one, twice if need be: both times under the same
         message id, so that a first worker that was only slow is not recorded beside a second.
         Then its items go one by one, in turns forwards and backwards: an item that brings workers
-        down cannot keep its neighbours from their answers (ADR 0003).
+        down cannot keep its neighbours from their answers (ADR 0003). A batch that needs a runtime
+        which is not here goes on, whole, to a worker that has it (ADR 0009).
         """
         try:
             tenant, task = subjects.owner(delivery.subject)
@@ -87,21 +125,49 @@ class Executor:
             published_at=delivery.published_at,
         )
         order = verdict.Order(tenant=tenant, task=task, batch=batch, attempt=delivery.attempt)
-        records: dict[str, ExecutionRecord] = {}
-        if delivery.attempt > 1:
-            records = await self._recorded(order, since=delivery.published_at)
-        if not records and delivery.attempt <= WHOLE_ATTEMPTS_MAX:
-            await self._run_and_record(delivery, order, batch.items, records)
+        if await self._is_forwarded(delivery):
+            return
+        records = await self._recorded(delivery, order)
+        try:
+            await self._settle(delivery, order, records)
+        except Elsewhere as elsewhere:
+            await self._forward(delivery, order, records, elsewhere.runtime)
         else:
-            for item in batch.items if delivery.attempt % 2 else reversed(batch.items):
-                if item.id not in records:
-                    await self._run_and_record(delivery, order, (item,), records)
-        await answers.reply(self._connection, delivery, [records[i.id] for i in batch.items])
+            await self._reply(delivery, order, records)
+
+    async def _settle(
+        self, delivery: Delivery, order: verdict.Order, records: dict[str, ExecutionRecord]
+    ) -> None:
+        """Run and record what *records* lacks, and add it there. Elsewhere."""
+        items = order.batch.items
+        if not records and delivery.attempt <= WHOLE_ATTEMPTS_MAX:
+            await self._record(delivery, await self._run(order, items), records)
+            return
+        for item in items if delivery.attempt % 2 else reversed(items):
+            if item.id not in records:
+                await self._record(delivery, await self._run(order, (item,)), records)
+
+    async def _reply(
+        self, delivery: Delivery, order: verdict.Order, records: dict[str, ExecutionRecord]
+    ) -> None:
+        found = [records[item.id] for item in order.batch.items]
+        await answers.reply(self._connection, delivery, found)
+
+    async def _is_forwarded(self, delivery: Delivery) -> bool:
+        """Whether an earlier delivery stored the copy, and its worker died before the ack."""
+        if delivery.attempt == 1 or subjects.is_routed(delivery.subject):
+            return False
+        return await routing.is_forwarded(self._connection, delivery)
 
     async def _recorded(
-        self, order: verdict.Order, *, since: datetime
+        self, delivery: Delivery, order: verdict.Order
     ) -> dict[str, ExecutionRecord]:
-        """What an earlier delivery of *order*, published at *since*, has recorded, by id."""
+        """What earlier deliveries of *order* have recorded, by id."""
+        since = routing.recorded_since(delivery.subject, delivery.headers)
+        if since is None:
+            if delivery.attempt == 1:
+                return {}
+            since = delivery.published_at
         return await replay.recorded(
             self._connection,
             tenant=order.tenant,
@@ -110,27 +176,48 @@ class Executor:
             since=since,
         )
 
-    async def _run_and_record(
+    async def _forward(
         self,
         delivery: Delivery,
         order: verdict.Order,
-        items: Sequence[ExecuteItem],
+        records: dict[str, ExecutionRecord],
+        needed: Runtime,
+    ) -> None:
+        """Hand the whole batch to workers that have *needed*; whoever gets it answers it."""
+        if not delivery.leased:
+            raise runtime.LeaseLost
+        try:
+            await routing.forward(self._connection, delivery, order.batch, needed)
+        except publisher.BacklogFull as error:
+            reason = f"too much work waits for a worker with {needed} ({error})"
+            if not delivery.is_last:
+                raise errors.Transient(reason, retry_after_s=ROOM_S) from error
+            # An answer that says so is worth more to its caller than a dead letter.
+            run = _Run(order, self._worker, time.time() * 1000)
+            full = verdict.refused(errors.ApiError("BACKLOG_FULL", reason))
+            left = [item for item in order.batch.items if item.id not in records]
+            await self._record(delivery, [run.record(item, full) for item in left], records)
+            await self._reply(delivery, order, records)
+
+    async def _record(
+        self,
+        delivery: Delivery,
+        fresh: list[ExecutionRecord],
         records: dict[str, ExecutionRecord],
     ) -> None:
-        """Run *items*, store their records, and add them to *records*."""
-        fresh = await self._run(order, items)
+        """Store *fresh* and add it to *records*, as RECORDS has it."""
         # A worker that slept past its lease would record what another one has run again.
         if not delivery.leased:
             raise runtime.LeaseLost
-        first = items[0].id
-        message_id = first if len(items) == 1 else f"batch:{first}"
+        first = fresh[0].id
+        message_id = first if len(fresh) == 1 else f"batch:{first}"
         kept = await answers.record(self._connection, fresh, message_id=message_id)
         records.update((record.id, record) for record in kept)
 
     async def _run(
         self, order: verdict.Order, items: Sequence[ExecuteItem]
     ) -> list[ExecutionRecord]:
-        """One record for each of *items*, in order."""
+        """One record for each of *items*, in order. Elsewhere before any of them is run."""
         started_ms = time.time() * 1000
         run = _Run(order, self._worker, started_ms)
         try:
@@ -150,10 +237,27 @@ class Executor:
                     by_version.setdefault(version, []).append(item)
             if ended is not None:
                 records[item.id] = run.record(item, ended)
+        artifacts = {version: await self._artifact(run.task.id, version) for version in by_version}
         for version, group in by_version.items():
-            for record in await self._run_version(run, run.task, version, group):
+            artifact = artifacts[version]
+            if isinstance(artifact, errors.ApiError):
+                ended = verdict.refused(artifact)
+                records.update((item.id, run.record(item, ended)) for item in group)
+                continue
+            for record in await self._run_version(run, run.task, artifact, group):
                 records[record.id] = record
         return [records[item.id] for item in items]
+
+    async def _artifact(self, task_id: str, version: int) -> ProgramArtifact | errors.ApiError:
+        """The version, or why there is none. Elsewhere if its runtime is not here."""
+        try:
+            artifact = await self._catalog.artifact(task_id, version)
+        except errors.ApiError as error:
+            return error
+        needed = topology.RUNTIMES.get(artifact.language)
+        if needed is not None and artifact.language not in self._languages:
+            raise Elsewhere(needed)
+        return artifact
 
     async def _active_version(self, task_id: str) -> int:
         # Memory answers but for the moment after a first activation.
@@ -162,12 +266,8 @@ class Executor:
         )
 
     async def _run_version(
-        self, run: "_Run", task: TaskHead, version: int, items: Sequence[ExecuteItem]
+        self, run: "_Run", task: TaskHead, artifact: ProgramArtifact, items: Sequence[ExecuteItem]
     ) -> list[ExecutionRecord]:
-        try:
-            artifact = await self._catalog.artifact(task.id, version)
-        except errors.ApiError as error:
-            return [run.record(item, verdict.refused(error)) for item in items]
         outcomes = await self._cells.run(
             await self._program(run.order.tenant, artifact),
             [item.input for item in items],
@@ -184,7 +284,7 @@ class Executor:
         ]
 
     async def _program(self, tenant: str, artifact: ProgramArtifact) -> program.Program:
-        key = (tenant, artifact.digest)
+        key = (tenant, artifact.digest, artifact.language, artifact.isolation)
         loaded = self._programs.get(key)
         if loaded is None:
             try:
@@ -192,7 +292,11 @@ class Executor:
             except programs.StoreError as error:
                 raise errors.Transient(str(error)) from error
             loaded = program.Program(
-                tenant=tenant, digest=artifact.digest, code=code, isolation=artifact.isolation
+                tenant=tenant,
+                digest=artifact.digest,
+                code=code,
+                isolation=artifact.isolation,
+                language=artifact.language,
             )
             self._programs[key] = loaded
             if len(self._programs) > PROGRAMS_MAX:

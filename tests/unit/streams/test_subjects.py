@@ -14,6 +14,7 @@ def test_owner_finds_the_names_that_went_in(tenant: str, task: str) -> None:
     """Whatever a tenant and a task are called, each subject gives both back."""
     for subject in (
         subjects.execute("bulk", tenant, task),
+        subjects.routed("deno", "bulk", tenant, task),
         subjects.generate(tenant, task),
         subjects.record(tenant, task),
         subjects.event("execution", tenant, task),
@@ -60,7 +61,8 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     "subject",
     ["", "loopai.v1.execute.bulk", "loopai.v1.execute.bulk.a", "loopai.v1.record.a.b.c",
      "other.v1.execute.bulk.a.b", "loopai.v1.execute.bulk.a.b.c.d",
-     "loopai.v1.execute.bulk.a.%", "loopai.v1.execute.bulk.ä.b"],
+     "loopai.v1.execute.bulk.a.%", "loopai.v1.execute.bulk.ä.b",
+     "loopai.v1.routed.deno.bulk.a", "loopai.v1.routed.bulk.a.b", "loopai.v1.routed.deno.b.a.b.c"],
 )  # fmt: skip
 def test_foreign_subjects_have_no_owner(subject: str) -> None:
     """A subject of another form is an error, never a wrong tenant."""
