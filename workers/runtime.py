@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from prometheus_client import CollectorRegistry
 
 from loopai import errors
 from loopai.observe import logs
@@ -29,7 +30,7 @@ from streams import (
     topology,
 )
 from streams.messages import Language, WorkerPresence
-from workers import dead
+from workers import dead, metrics
 
 log = structlog.get_logger()
 
@@ -69,6 +70,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     connection: connection.Connection
     instance: str
+    registry: CollectorRegistry = msgspec.field(default_factory=CollectorRegistry)
+    """Where a pool registers what it has to show."""
 
 
 Open = Callable[[Host], AbstractAsyncContextManager[Pool]]
@@ -82,20 +85,27 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    connected = await connection.connect(settings.nats_url, name=instance)
-    try:
-        missing = await provision.missing(connected, topology.topology())
-        if missing:
-            raise errors.StartupError(
-                f"the broker lacks {', '.join(missing)}; run `python -m streams apply` first"
-            )
-        host = Host(settings=settings, connection=connected, instance=instance)
-        async with open_pool(host) as pool, _present(host, pool):
-            log.info("worker started")
-            await Worker(connected, pool).run(stop)
-        log.info("worker stopped")
-    finally:
-        await connected.close()
+    shown = metrics.registry()
+    async with metrics.served(shown, settings.metrics_address):
+        connected = await connection.connect(settings.nats_url, name=instance)
+        try:
+            missing = await provision.missing(connected, topology.topology())
+            if missing:
+                raise errors.StartupError(
+                    f"the broker lacks {', '.join(missing)}; run `python -m streams apply` first"
+                )
+            host = Host(settings=settings, connection=connected, instance=instance, registry=shown)
+            async with open_pool(host) as pool, _present(host, pool):
+                worker = Worker(connected, pool)
+                slots = sum(source.slots for source in pool.sources)
+                shown.register(
+                    metrics.WorkerCollector(name, instance, slots, lambda: worker.running)
+                )
+                log.info("worker started")
+                await worker.run(stop)
+            log.info("worker stopped")
+        finally:
+            await connected.close()
     # A connection closed for good is not ours to mend: a supervisor starts a fresh process.
     return 0 if stop.is_set() else 1
 
@@ -107,6 +117,11 @@ class Worker:
         self._connection = connected
         self._pool = pool
         self._active: dict[asyncio.Task[None], consumer.Delivery] = {}
+
+    @property
+    def running(self) -> int:
+        """How many deliveries are being handled."""
+        return len(self._active)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set or the connection is closed for good; then drain."""

@@ -115,6 +115,8 @@ class Stack:
             "LOOPAI_HTTP": f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}",
             "LOOPAI_NATS_URL": self._broker.url,
             "LOOPAI_DATA_DIR": str(self._options.data_dir.resolve()),
+            # Workers on one machine cannot share a port.
+            "LOOPAI_METRICS": "",
         }
         executors = [f"executor-{number}" for number in range(1, self._options.workers + 1)]
         pools = [

@@ -51,6 +51,20 @@ def test_a_bad_address_stops_by_the_name_of_its_variable(value):
         settings.read({"LOOPAI_HTTP": value})
 
 
+@pytest.mark.parametrize("value", ["9464", ":9464", "localhost:", "a:65536"])
+def test_a_bad_address_of_the_metrics_stops_by_the_name_of_its_variable(value):
+    """Found at the start, not by a Prometheus that finds nothing."""
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_METRICS=.*expected HOST:PORT"):
+        settings.read({"LOOPAI_METRICS": value})
+
+
+def test_metrics_are_shown_only_where_they_are_asked_for():
+    """No port is opened that nobody wanted."""
+    assert settings.Settings().metrics_address is None
+    assert settings.read({"LOOPAI_METRICS": ""}).metrics_address is None
+    assert settings.read({"LOOPAI_METRICS": "[::]:9464"}).metrics_address == ("::", 9464)
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [

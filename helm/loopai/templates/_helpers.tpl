@@ -37,6 +37,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   {{- end }}
 {{- end -}}
 
+{{/* What a Prometheus that goes by annotations looks for: (dict "port" number). */}}
+{{- define "loopai.scraped" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .port | toString | quote }}
+prometheus.io/path: /metrics
+{{- end -}}
+
 {{- define "loopai.sealedPod" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -92,6 +99,7 @@ procMount: Unmasked
 {{/* The Deployment of a pool: (dict "root" $ "pool" name "cells" bool "artifacts" bool). */}}
 {{- define "loopai.pool" -}}
 {{- $values := index .root.Values .pool -}}
+{{- $port := int .root.Values.metrics.port -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -110,6 +118,9 @@ spec:
       annotations:
         # Settings are read once, at the start: a change of them replaces the pods.
         loopai/settings: {{ include (print .root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
+        {{- if $port }}
+        {{- include "loopai.scraped" (dict "port" $port) | nindent 8 }}
+        {{- end }}
     spec:
       {{- with .root.Values.imagePullSecrets }}
       imagePullSecrets:
@@ -130,9 +141,18 @@ spec:
           command: ["python", "-m", "workers", {{ .pool | quote }}]
           env:
             {{- include "loopai.natsUrl" .root | nindent 12 }}
+            {{- if $port }}
+            - name: LOOPAI_METRICS
+              value: 0.0.0.0:{{ $port }}
+            {{- end }}
           envFrom:
             - configMapRef:
                 name: {{ include "loopai.name" .root }}-settings
+          {{- if $port }}
+          ports:
+            - name: metrics
+              containerPort: {{ $port }}
+          {{- end }}
           securityContext:
             {{- include (ternary "loopai.cellsContainer" "loopai.sealedContainer" .cells) .root | nindent 12 }}
           resources:

@@ -89,7 +89,7 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 
 def test_the_chart_takes_every_setting_that_it_does_not_make_itself() -> None:
     """`settings:` in the values knows the same names as the code."""
-    made = {"nats_url", "http", "data_dir"}
+    made = {"nats_url", "http", "data_dir", "metrics"}
     known = SCHEMA["properties"]["settings"]["properties"]
     assert set(known) == set(Settings.__struct_fields__) - made
     for name, schema in known.items():
@@ -121,6 +121,24 @@ def test_probes_ask_paths_that_exist() -> None:
     asked = set(re.findall(r"/health/\w+", text))
     assert asked == {"/health/live", "/health/ready"}
     assert asked <= {route.path for route in health.routes}
+
+
+def test_workers_show_their_metrics_on_one_port_everywhere() -> None:
+    """A Prometheus that is set up by the documentation finds the workers of any deployment."""
+    port = re.search(
+        r"^  port: (\d+)$", section((CHART / "values.yaml").read_text(), "metrics"), re.MULTILINE
+    )
+    assert port is not None
+    assert f"LOOPAI_METRICS: 0.0.0.0:{port[1]}\n" in section(COMPOSE, "x-loopai")
+    assert re.search(rf"^EXPOSE 8080 {port[1]}$", DOCKERFILE, re.MULTILINE)
+    assert "value: 0.0.0.0:{{ $port }}" in TEMPLATES["_helpers.tpl"]
+
+
+def test_the_image_brings_deno_from_the_lock() -> None:
+    """JavaScript runs in the image, and its runtime was checked against its hash."""
+    assert "ARG EXTRAS=[javascript]\n" in DOCKERFILE
+    assert '--no-index --find-links /wheels "loopai${EXTRAS}"' in DOCKERFILE
+    assert re.search(r"^deno==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
 
 
 def test_the_image_brings_what_cells_need_and_no_root() -> None:
