@@ -187,8 +187,16 @@ class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ExecutionError(Message, frozen=True, kw_only=True):
+    """Why an execution has no output: `type` is a code, a kind or an exception's name."""
+
     type: str
     message: str
+    outcome: str = ""
+    """How the run in the cell ended, as one of a fixed list; empty where there was none."""
+    line: int | None = None
+    """Line of the program that raised or was running, where it is known."""
+    traceback: str = ""
+    """The program's own frames, innermost last."""
 
 
 class Latency(Message, frozen=True, kw_only=True):

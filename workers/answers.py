@@ -89,13 +89,17 @@ def _parts(records: Sequence[ExecutionRecord]) -> Iterator[list[ExecutionRecord]
     size = 0
     for each in records:
         weight = len(each.input or b"") + len(each.output or b"") + len(each.stdout)
-        weight += RECORD_OVERHEAD_BYTES
+        weight += RECORD_OVERHEAD_BYTES + _error_bytes(each)
         if part and size + weight > MESSAGE_BYTES_MAX:
             yield part
             part, size = [], 0
         part.append(each)
         size += weight
     yield part
+
+
+def _error_bytes(record: ExecutionRecord) -> int:
+    return len(record.error.message) + len(record.error.traceback) if record.error else 0
 
 
 def _event(records: Sequence[ExecutionRecord]) -> Event:

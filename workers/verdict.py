@@ -64,12 +64,20 @@ def judge(ended: outcome.Outcome, output_schema: schemas.Schema) -> Verdict:
     """What *ended* means for the caller: a program's output must match the task's schema."""
     if ended.kind != "success":
         status: ExecutionStatus = "timeout" if ended.kind == "timeout" else "error"
-        error = ExecutionError(type=ended.error_type or ended.kind, message=ended.message)
+        error = ExecutionError(
+            type=ended.error_type or ended.kind,
+            message=ended.message,
+            outcome=ended.kind,
+            line=ended.line,
+            traceback=ended.traceback,
+        )
         return Verdict(status=status, error=error, run_ms=ended.run_ms, stdout=ended.stdout)
     try:
         output_schema.check(ended.output or b"", "/output")
     except schemas.Invalid as invalid:
-        error = ExecutionError(type="invalid_output", message=str(invalid))
+        error = ExecutionError(
+            type="invalid_output", message=str(invalid), outcome="invalid_result"
+        )
         return Verdict(status="error", error=error, run_ms=ended.run_ms, stdout=ended.stdout)
     return Verdict(status="success", output=ended.output, run_ms=ended.run_ms, stdout=ended.stdout)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -62,9 +62,21 @@ def get(
         output.print_json(body)
         return
     found = api.decode(body, dict[str, msgspec.Raw])
+    error = msgspec.json.decode(found.pop("error", api.NULL), type=dict[str, Any] | None)
     texts = {name: bytes(value).decode() for name, value in found.items()}
-    rows = [(name, text) for name, text in texts.items() if text not in {"null", '""'}]
+    # Its message is the `error_message` that stands above.
+    texts |= {f"error_{name}": _line(v) for name, v in (error or {}).items() if name != "message"}
+    rows = [(name, text) for name, text in texts.items() if text not in {"null", '""', ""}]
     output.stdout().print(output.grid(("", ""), rows))
+
+
+def _line(value: object) -> str:
+    """*value* for a terminal: text as it is, but for what would move its cursor."""
+    if not isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value
+    )
 
 
 async def _get(url: str, execution: str) -> bytes:

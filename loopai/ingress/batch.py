@@ -12,7 +12,7 @@ from starlette.routing import Route
 from loopai import errors, views
 from loopai.ingress import bodies, dispatch, execute, problems, services
 from streams import ids
-from streams.messages import ExecuteItem, TaskHead
+from streams.messages import ExecuteItem, ExecutionError, TaskHead
 
 CONCURRENCY = 2_048
 """Items of one batch on their way at once: eight full messages, enough to keep the bus busy."""
@@ -41,7 +41,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     output: msgspec.Raw = views.NULL
     error_message: str | None = None
-    error: dict[str, str] | None = None
+    error: ExecutionError | None = None
     version: int | None = None
     latency_ms: float | None = None
     sampled_for_validation: bool = False
@@ -159,7 +159,7 @@ class _Run:
             status=record.status,
             output=views.NULL if record.output is None else msgspec.Raw(record.output),
             error_message=record.error.message if record.error else None,
-            error=msgspec.structs.asdict(record.error) if record.error else None,
+            error=record.error,
             version=record.version,
             latency_ms=record.latency_ms.total,
             sampled_for_validation=record.sampled_for_validation,
@@ -174,7 +174,7 @@ def _failed(
         execution_id=execution_id,
         status=status,
         error_message=message,
-        error={"type": code, "message": message},
+        error=ExecutionError(type=code, message=message),
     )
 
 

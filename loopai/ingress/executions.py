@@ -15,6 +15,7 @@ from loopai import errors, views
 from loopai.ingress import bodies, services
 from streams import ids, replay
 from streams.connection import Connection
+from streams.messages import ExecutionError
 
 WAIT_MAX_S = 300.0
 POLL_S = 0.1
@@ -56,7 +57,7 @@ async def _find(
         "execution_id": execution_id,
         "status": "error",
         "error_message": letter.detail,
-        "error": {"type": "dead_letter", "message": f"{letter.reason}: {letter.detail}"},
+        "error": ExecutionError(type="dead_letter", message=f"{letter.reason}: {letter.detail}"),
         "executed_at": letter.dead_at,
     }
 

@@ -137,7 +137,9 @@ async def test_a_program_that_kills_its_cell_hurts_only_its_own_call(product: Pr
     statuses = [body["status"] for body in bodies]
     assert statuses == ["success", "timeout", "success", "error", "success", "error", "success"]
     assert [b["output"] for b in bodies if b["status"] == "success"] == ["A", "B", "C", "D"]
-    assert bodies[5]["error"] == {"type": "ValueError", "message": "line 7: no"}
+    error = bodies[5]["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "line 7: no")
+    assert error["outcome"] == "error"
     assert bodies[3]["error"]["type"] == "out_of_memory"
 
 

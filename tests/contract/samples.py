@@ -31,7 +31,13 @@ RECORD = messages.ExecutionRecord(
     input=b'{"text":"caf\xc3\xa9"}',
     output=b'"ham"',
     status="error",
-    error=messages.ExecutionError(type="ValueError", message="line 2: no"),
+    error=messages.ExecutionError(
+        type="ValueError",
+        message="line 2: no",
+        outcome="error",
+        line=2,
+        traceback="  line 2, in run\n",
+    ),
     latency_ms=messages.Latency(queue=0.5, run=0.25, total=1.5),
     memory_usage_mb=12.5,
     stdout="hello\n",
@@ -209,10 +215,26 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
     ),
 }
 
+FORMER: dict[str, messages.Message] = {
+    "v1/record_batch.msgpack": messages.RecordBatch(
+        records=(
+            msgspec.structs.replace(
+                RECORD, error=messages.ExecutionError(type="ValueError", message="line 2: no")
+            ),
+        )
+    ),
+}
+"""What golden files hold that were written before their message got its latest fields."""
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def golden_name(name: str) -> str:
-    """File name of a sample: its name and the form it is written in."""
+def golden(name: str) -> Path:
+    """The file that holds a sample as it is written today: the latest of its name.
+
+    A new message lies in the first folder; one that has got fields, in the next one to its last.
+    """
     codec, sample = SAMPLES[name]
-    return f"{name}.json" if codec.encode(sample).startswith(b"{") else f"{name}.msgpack"
+    suffix = "json" if codec.encode(sample).startswith(b"{") else "msgpack"
+    former = sum(Path(path).name == f"{name}.{suffix}" for path in FORMER)
+    return GOLDEN / f"v{former + 1}" / f"{name}.{suffix}"

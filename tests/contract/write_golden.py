@@ -1,12 +1,13 @@
 """Write the golden files that are missing; those that exist are left as they are."""
 
-from tests.contract.samples import GOLDEN, SAMPLES, golden_name
+from tests.contract.samples import SAMPLES, golden
 
 
 def main() -> None:
     for name, (codec, sample) in SAMPLES.items():
-        path = GOLDEN / "v1" / golden_name(name)
+        path = golden(name)
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(codec.encode(sample))
 
 
