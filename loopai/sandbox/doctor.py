@@ -29,6 +29,36 @@ _LEVELS: Final = (
 )
 """What each ABI level of Landlock brought that a cell uses."""
 
+_ADVICE: Final = (
+    (
+        "max_user_namespaces: Read-only",
+        "a container needs a writable /proc/sys for an ordinary user: Docker systempaths=unconfined, "
+        "podman unmask=ALL, Kubernetes procMount: Unmasked with hostUsers: false",
+    ),
+    (
+        "setting up uid map",
+        "root without capabilities cannot: run as an ordinary user, or as root with SYS_ADMIN, "
+        "NET_ADMIN, SETUID, SETGID and KILL",
+    ),
+    (
+        "new namespace",
+        "an ordinary user needs user namespaces: sysctl user.max_user_namespaces above 0, and where "
+        "they exist kernel.unprivileged_userns_clone=1 and "
+        "kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    (
+        "not permitted",
+        "in a container, take away the seccomp and AppArmor profile of its runtime: "
+        "seccomp=unconfined, apparmor=unconfined; docs/how-to/deploy.md has all that a cell needs",
+    ),
+    (
+        "Permission denied",
+        "AppArmor or SELinux may refuse it: in a container apparmor=unconfined; on Ubuntu 24.04 and "
+        "later sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+)
+"""What bubblewrap's complaints mean; the first that is found."""
+
 State = Literal["there", "missing", "absent"]
 
 
@@ -225,7 +255,9 @@ async def _try(attempted: Sequence[escapes.Escape]) -> tuple[escapes.Attempt, ..
     except program.LoadError as error:
         raise Unavailable((f"a probe cell does not work: {error}",)) from error
     except (bubblewrap.MissingError, enclosure.EnclosureError, OSError) as error:
-        raise Unavailable((f"a probe cell does not start: {error}{_advice()}",)) from error
+        raise Unavailable(
+            (f"a probe cell does not start: {error}{_advice(str(error))}",)
+        ) from error
     finally:
         await cells.close()
     return tuple(map(escapes.judge, attempted, outcomes))
@@ -241,12 +273,7 @@ def _problems(attempts: Sequence[escapes.Attempt]) -> tuple[str, ...]:
     )
 
 
-def _advice() -> str:
-    if bubblewrap.privileged():
-        return ""
-    return (
-        " (as an ordinary user bubblewrap needs user namespaces: sysctl user.max_user_namespaces "
-        "above 0, and where they exist kernel.unprivileged_userns_clone=1 and "
-        "kernel.apparmor_restrict_unprivileged_userns=0; in a container, also a writable "
-        "/proc/sys; or run as root)"
-    )
+def _advice(complaint: str) -> str:
+    """How to get what bubblewrap missed, by what it says."""
+    found = next((advice for sign, advice in _ADVICE if sign in complaint), "")
+    return f" ({found})" if found else ""

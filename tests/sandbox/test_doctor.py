@@ -78,6 +78,30 @@ async def test_a_cell_that_does_not_start_is_a_problem_and_not_an_exception(monk
     assert "no permissions to create a namespace" in found.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("complaint", "advice"),
+    [
+        ("No permissions to create new namespace", "user.max_user_namespaces above 0"),
+        ("cannot open /proc/sys/user/max_user_namespaces: Read-only file system", "procMount"),
+        ("Can't set hostname to cell: Operation not permitted", "seccomp=unconfined"),
+        ("setting up uid map: Operation not permitted", "run as an ordinary user"),
+        ("Failed to make / slave: Permission denied", "apparmor=unconfined"),
+    ],
+)
+async def test_what_bubblewrap_says_is_followed_by_what_to_do(
+    monkeypatch, tmp_path, complaint, advice
+):
+    """The sentences are those of bubblewrap 0.8 in containers that lack something."""
+    broken = tmp_path / "bwrap"
+    broken.write_text(f'#!/bin/sh\necho "bwrap: {complaint}" >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(doctor.Unavailable) as caught:
+        await doctor.require()
+    assert complaint in str(caught.value)
+    assert advice in str(caught.value)
+
+
 def test_the_attempts_reach_something_outside_of_a_cell():
     """A probe that is refused everywhere proves nothing."""
     # These would leave something behind, end the process, or need a host or more privileges.
