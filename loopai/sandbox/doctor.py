@@ -29,34 +29,29 @@ _LEVELS: Final = (
 )
 """What each ABI level of Landlock brought that a cell uses."""
 
-_ADVICE: Final = (
-    (
-        "max_user_namespaces: Read-only",
-        "a container needs a writable /proc/sys for an ordinary user: Docker systempaths=unconfined, "
-        "podman unmask=ALL, Kubernetes procMount: Unmasked with hostUsers: false",
+_ADVICE: Final = {
+    "max_user_namespaces: Read-only": (
+        "in a container an ordinary user needs a writable /proc/sys: systempaths=unconfined for "
+        "Docker, unmask=ALL for podman, procMount: Unmasked with hostUsers: false for Kubernetes"
     ),
-    (
-        "setting up uid map",
+    "setting up uid map": (
         "root without capabilities cannot: run as an ordinary user, or as root with SYS_ADMIN, "
-        "NET_ADMIN, SETUID, SETGID and KILL",
+        "NET_ADMIN, SETUID, SETGID and KILL"
     ),
-    (
-        "new namespace",
-        "an ordinary user needs user namespaces: sysctl user.max_user_namespaces above 0, and where "
-        "they exist kernel.unprivileged_userns_clone=1 and "
-        "kernel.apparmor_restrict_unprivileged_userns=0",
+    "new namespace": (
+        "an ordinary user needs user namespaces: sysctl user.max_user_namespaces above 0, and "
+        "where they exist kernel.unprivileged_userns_clone=1 and "
+        "kernel.apparmor_restrict_unprivileged_userns=0"
     ),
-    (
-        "not permitted",
-        "in a container, take away the seccomp and AppArmor profile of its runtime: "
-        "seccomp=unconfined, apparmor=unconfined; docs/how-to/deploy.md has all that a cell needs",
+    "not permitted": (
+        "in a container take away the runtime's seccomp and AppArmor profiles, "
+        "seccomp=unconfined and apparmor=unconfined; docs/how-to/deploy.md has all that cells need"
     ),
-    (
-        "Permission denied",
-        "AppArmor or SELinux may refuse it: in a container apparmor=unconfined; on Ubuntu 24.04 and "
-        "later sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    "Permission denied": (
+        "AppArmor or SELinux may refuse it: apparmor=unconfined in a container; on Ubuntu 24.04 "
+        "and later sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     ),
-)
+}
 """What bubblewrap's complaints mean; the first that is found."""
 
 State = Literal["there", "missing", "absent"]
@@ -275,5 +270,5 @@ def _problems(attempts: Sequence[escapes.Attempt]) -> tuple[str, ...]:
 
 def _advice(complaint: str) -> str:
     """How to get what bubblewrap missed, by what it says."""
-    found = next((advice for sign, advice in _ADVICE if sign in complaint), "")
+    found = next((advice for sign, advice in _ADVICE.items() if sign in complaint), "")
     return f" ({found})" if found else ""
