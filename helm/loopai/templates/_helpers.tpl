@@ -77,7 +77,7 @@ runAsGroup: 0
 fsGroup: 10001
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
-  type: Unconfined
+  {{- toYaml .Values.cells.seccompProfile | nindent 2 }}
 appArmorProfile:
   type: Unconfined
 {{- end -}}

@@ -123,6 +123,19 @@ def test_probes_ask_paths_that_exist() -> None:
     assert asked <= {route.path for route in health.routes}
 
 
+def test_the_narrow_filter_leaves_what_cells_are_made_with() -> None:
+    """deploy/seccomp.json takes away nothing that bubblewrap, init or an executor calls."""
+    profile = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
+    (rule,) = profile["syscalls"]
+    assert rule["action"] == "SCMP_ACT_ERRNO"
+    needed = {"clone", "unshare", "setns", "mount", "umount2", "pivot_root", "sethostname", "prctl"}
+    needed |= {"seccomp", "landlock_create_ruleset", "landlock_restrict_self", "pidfd_open"}
+    needed |= {"pidfd_send_signal", "setresuid", "setgroups", "memfd_create", "close_range"}
+    assert needed.isdisjoint(rule["names"])
+    assert {"bpf", "io_uring_setup", "keyctl", "ptrace", "userfaultfd"} <= set(rule["names"])
+
+
 def test_workers_show_their_metrics_on_one_port_everywhere() -> None:
     """A Prometheus that is set up by the documentation finds the workers of any deployment."""
     port = re.search(

@@ -3,12 +3,14 @@
 import re
 import unicodedata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from loopai import errors, settings
 from loopai.cli import main
 from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
+from loopai.sandbox import modules, outcome
 from streams import topology
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +90,23 @@ def test_every_stream_and_bucket_is_documented(name: str) -> None:
 def test_every_command_is_documented(command: str) -> None:
     """A command that the page leaves out is found."""
     assert f"`loopai {command}" in (REFERENCE / "cli.md").read_text()
+
+
+def test_the_modules_that_a_program_may_import_are_listed() -> None:
+    """Who writes a program reads there what it may import: no more and no less."""
+    text = (ROOT / "docs" / "explanation" / "sandbox.md").read_text()
+    section = text.partition("## What Python programs may import")[2].partition("\n## ")[0]
+    listed = section.split("\n\n")[2]
+    assert set(re.findall(r"`([\w.]+)`", listed)) == modules.ALLOWED
+
+
+def test_every_outcome_is_explained() -> None:
+    """An outcome that the page leaves out, or that was taken away, is found."""
+    text = (ROOT / "docs" / "explanation" / "sandbox.md").read_text()
+    table = text.partition("| outcome | when |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(
+        get_args(outcome.OutcomeKind)
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
