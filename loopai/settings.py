@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int = 30_000
     """How long an execute request waits for its result unless it says otherwise."""
     timeout_ms_max: int = 300_000
+    admit_ms_max: int = 30_000
+    """How long an upload waits for a worker to check its program."""
     execute_backlog_max: int = 10_000
     """Messages (of 1 to 256 items) queued per lane and task; more are refused with 503."""
 

@@ -38,6 +38,8 @@ class Codec(Generic[M]):
 
 EXECUTE: Final = Codec(messages.ExecuteBatch, rests=False)
 RECORDS: Final = Codec(messages.RecordBatch, rests=False)
+ADMIT_REQUEST: Final = Codec(messages.AdmitRequest, rests=False)
+ADMIT_ANSWER: Final = Codec(messages.AdmitAnswer, rests=False)
 GENERATE: Final = Codec(messages.GenerateRequest, rests=False)
 EVENT: Final = Codec(messages.Event, rests=False)
 DEAD: Final = Codec(messages.DeadLetter, rests=False)

@@ -237,6 +237,39 @@ class RecordBatch(Message, frozen=True, kw_only=True):
     records: tuple[ExecutionRecord, ...]
 
 
+# --- admission ---------------------------------------------------------------------------------
+
+
+class AdmitRequest(Message, frozen=True, kw_only=True):
+    """Whether a program may become a version, asked of a worker that has its runtime."""
+
+    tenant: str
+    language: Language
+    code: str
+    isolation: Isolation | None = None
+    """What its author asks for; None leaves it to what is found."""
+    inputs: tuple[EncodedJson, ...] = ()
+    """What to try it on."""
+    deadline_ms: int
+    """Unix time in ms after which nobody waits for the answer."""
+    trace_id: str = ""
+
+
+class AdmitAnswer(Message, frozen=True, kw_only=True):
+    """What a worker found. Only `admitted` says that the program may become a version."""
+
+    status: Literal["admitted", "refused", "busy", "failed"]
+    """`busy` and `failed` say nothing about the program: ask again."""
+    reason: str = ""
+    """In words, whatever the status."""
+    line: int | None = None
+    """Of the program, where it was refused for one."""
+    isolation: Isolation = "shared"
+    stateful: bool = False
+    latency_ms: float = 0.0
+    """Median time inside the cell."""
+
+
 # --- generation --------------------------------------------------------------------------------
 
 

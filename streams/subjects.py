@@ -126,6 +126,11 @@ def reply(instance: str) -> str:
     return f"loopai.v1.reply.{token(instance)}"
 
 
+def admit(runtime: Runtime) -> str:
+    """Where workers that have *runtime* say whether a program may run; no stream captures it."""
+    return f"loopai.v1.admit.{runtime}"
+
+
 def reply_to(headers: dict[str, str]) -> str | None:
     """Where *headers* ask for the answer; None where nowhere, or where it must not go.
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -11,10 +12,12 @@ import httpx
 import msgspec
 import uvicorn
 
+from loopai.catalog.catalog import new_artifact
 from loopai.embedded.broker import Broker
 from loopai.ingress import app
 from loopai.settings import Settings
 from streams import connection
+from streams.messages import Language, ProgramArtifact
 from workers import executor, generator, recorder, runtime
 
 UPPER = "def run(input):\n    return input.upper()\n"
@@ -30,6 +33,7 @@ class System:
         self.settings = settings
         self.http: httpx.AsyncClient
         self.services: Any
+        self.app: Any
         self._pools: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     @classmethod
@@ -47,11 +51,12 @@ class System:
         own = await connection.connect(broker.url, name="ingress")
         stack.push_async_callback(own.close)
         system.services = await stack.enter_async_context(app.shared(settings, own))
+        system.app = app.build(system.services)
         listener = socket.create_server(("127.0.0.1", 0))
         stack.callback(listener.close)
         server = uvicorn.Server(
             uvicorn.Config(
-                app.build(system.services),
+                system.app,
                 lifespan="off",
                 log_level="error",
                 timeout_graceful_shutdown=1,
@@ -119,11 +124,22 @@ class System:
         """A task with an active program."""
         body = {"name": name, "input_schema": TEXT, "output_schema": TEXT, **fields}
         task = (await self.http.post("/api/v1/tasks", json=body)).raise_for_status().json()
-        upload = {"language": "python", "code": code, "activate": True}
-        answer = await self.http.post(f"/api/v1/tasks/{name}/artifacts", json=upload)
-        answer.raise_for_status()
+        await self.store(task["id"], code)
         decoded: dict[str, Any] = msgspec.convert(task, dict[str, Any])
         return decoded
+
+    async def store(
+        self, task_id: str, code: str, language: Language = "python", *, activate: bool = True
+    ) -> ProgramArtifact:
+        """A version as an upload leaves it, whether or not a worker is there to check it."""
+        now = datetime.now(UTC)
+        new = new_artifact(task_id, language=language, created_by="test", now=now)
+        artifact: ProgramArtifact = await self.services.catalog.create_artifact(
+            msgspec.structs.replace(new, status="validated"), code
+        )
+        if activate:
+            await self.services.catalog.activate(artifact, by="test", now=now)
+        return artifact
 
     async def execute(self, value: object, task: str = "upper", **fields: Any) -> httpx.Response:
         return await self.http.post(

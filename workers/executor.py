@@ -21,7 +21,7 @@ from streams.messages import (
     Runtime,
     TaskHead,
 )
-from workers import answers, cells, runtime, verdict
+from workers import admitter, answers, cells, runtime, verdict
 
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 64
@@ -56,17 +56,19 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
             worker=host.instance,
         )
         runtimes = sorted({topology.RUNTIMES[each] for each in languages})
-        yield runtime.Pool(
-            name=NAME,
-            sources=tuple(
-                runtime.Source(consumer, host.settings.executor_slots)
-                for each in runtimes
-                for consumer in topology.EXECUTORS[each]
-            ),
-            handle=executor.handle,
-            handle_s_max=HANDLE_S_MAX,
-            languages=tuple(sorted(languages)),
-        )
+        asked = [subjects.admit(each) for each in runtimes]
+        async with admitter.Admitter(host.connection, running, asked, queue=NAME).opened():
+            yield runtime.Pool(
+                name=NAME,
+                sources=tuple(
+                    runtime.Source(consumer, host.settings.executor_slots)
+                    for each in runtimes
+                    for consumer in topology.EXECUTORS[each]
+                ),
+                handle=executor.handle,
+                handle_s_max=HANDLE_S_MAX,
+                languages=tuple(sorted(languages)),
+            )
 
 
 def _languages(known: settings.Settings, running: pool.CellPool) -> frozenset[Language]:

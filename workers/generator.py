@@ -11,7 +11,7 @@ import msgspec
 
 from loopai import errors
 from loopai.catalog import catalog, programs
-from loopai.sandbox import outcome, pool, program
+from loopai.sandbox import admission, outcome, pool, program
 from loopai.synthesis import engine, examples, selection
 from streams import codec, publisher, store, subjects, topology
 from streams.connection import Connection
@@ -124,14 +124,26 @@ class Generator:
             return outcomes
 
         winner = await selection.best(candidates, run)
+        admitted = await self._admit(task.tenant, winner)
         _require_lease(delivery)
         artifact = catalog.new_artifact(
             task.id, language="python", created_by=_author(operation), now=datetime.now(UTC)
         )
         return await self._catalog.create_artifact(
-            _described(artifact, winner, task, time.perf_counter() - started),
+            _described(artifact, winner, admitted, task, time.perf_counter() - started),
             winner.candidate.code,
         )
+
+    async def _admit(self, tenant: str, winner: selection.Winner) -> admission.Admission:
+        """How the winner may be run, tried on examples that its engine did not see."""
+        code = winner.candidate.code
+        tried = program.Program(tenant=tenant, digest=programs.digest(code), code=code)
+        inputs = [bytes(example.input) for example in winner.candidate.held_out]
+        try:
+            return await admission.admit(self._cells, tried, inputs)
+        except program.LoadError as error:
+            # It answered a moment ago.
+            raise errors.Transient(f"the program does not load any more: {error}") from error
 
     async def _stage(self, operation: Operation, stage: str, delivery: Delivery) -> None:
         _require_lease(delivery)
@@ -172,6 +184,7 @@ def _author(operation: Operation) -> str:
 def _described(
     artifact: ProgramArtifact,
     winner: selection.Winner,
+    admitted: admission.Admission,
     task: TaskSpecification,
     took_s: float,
 ) -> ProgramArtifact:
@@ -186,6 +199,8 @@ def _described(
         share += f", below the target of {task.accuracy_target:.1%}; give more or better examples"
         if winner.judgement.failures:
             share += f". For instance {winner.judgement.failures[0]}"
+    if admitted.stateful:
+        share += f"; {admitted.reason}"
     return msgspec.structs.replace(
         artifact,
         synthesis_strategy=winner.candidate.strategy,
@@ -194,6 +209,7 @@ def _described(
         complexity_metrics=winner.complexity,
         evaluation=evaluation,
         generation_time_sec=round(took_s, 3),
+        isolation=admitted.isolation,
         status="validated" if reached else "draft",
         status_reason=share,
     )

@@ -1,5 +1,6 @@
 """`/api/v1/tasks/{task}/artifacts`: versions of a task's program, uploaded, read and activated."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -10,9 +11,10 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.catalog.catalog import new_artifact
-from loopai.ingress import bodies, services
+from loopai.ingress import admit, bodies, problems, services
 from loopai.synthesis import screening
-from streams.messages import ProgramArtifact, TaskHead
+from streams import topology
+from streams.messages import Isolation, Language, ProgramArtifact, TaskHead
 
 AUTHOR = "api"
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -20,9 +22,20 @@ ASK_AGAIN = "public, no-cache"
 VERSION_DIGITS_MAX = 18
 
 
+UPLOAD_BYTES_MAX = 2 * screening.CODE_BYTES_MAX + topology.MIB // 4
+"""A program of the largest size, with line breaks and quotes that JSON doubles."""
+MEDIA_TYPES: dict[Language, str] = {
+    "python": "text/x-python",
+    "javascript": "text/javascript",
+    "typescript": "text/typescript",
+}
+
+
 class Upload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     code: str
-    language: Literal["python"] = "python"
+    language: Literal["python", "javascript", "typescript"] = "python"
+    isolation: Isolation | None = None
+    """None: as the check finds it needs."""
     activate: bool = False
 
 
@@ -31,21 +44,37 @@ _upload = msgspec.json.Decoder(Upload)
 
 async def upload(request: Request) -> Response:
     shared = services.of(request)
-    body = bodies.decode(await bodies.read(request, shared.settings.body_bytes_max), _upload)
-    task = await shared.catalog.task(services.TENANT, request.path_params["task"])
+    raw = await bodies.read(request, max(shared.settings.body_bytes_max, UPLOAD_BYTES_MAX))
+    body = bodies.decode(raw, _upload)
+    task = await shared.catalog.specification(services.TENANT, request.path_params["task"])
     try:
-        complexity = screening.screen(body.code)
+        # Parsing a large program takes a tenth of a second, which the event loop has not.
+        complexity = await asyncio.to_thread(screening.screen, body.code, body.language)
     except screening.Refused as error:
         raise errors.ApiError(
-            "INVALID_PROGRAM", str(error), errors=(errors.FieldError("/code", str(error)),)
+            "INVALID_PROGRAM",
+            str(error),
+            errors=(errors.FieldError("/code", str(error)),),
+            **({} if error.line is None else {"line": error.line}),
         ) from error
+    found = await admit.ask(
+        shared,
+        body.language,
+        body.code,
+        isolation=body.isolation,
+        examples=task.examples,
+        trace_id=problems.trace_id(request),
+    )
     now = datetime.now(UTC)
     artifact = await shared.catalog.create_artifact(
         msgspec.structs.replace(
             new_artifact(task.id, language=body.language, created_by=AUTHOR, now=now),
             status="validated",
-            status_reason="uploaded by hand and screened; not evaluated",
-            complexity_metrics=complexity,
+            status_reason=f"uploaded by hand, not evaluated; {found.reason}",
+            isolation=found.isolation,
+            complexity_metrics=msgspec.structs.replace(
+                complexity, estimated_latency_ms=found.latency_ms
+            ),
         ),
         body.code,
     )
@@ -79,7 +108,9 @@ async def program(request: Request) -> Response:
     if tag in known or known.strip() == "*":
         return Response(status_code=304, headers=headers)
     code = await services.of(request).catalog.code(artifact)
-    return Response(code, headers=headers, media_type="text/x-python")
+    return Response(
+        code, headers=headers, media_type=MEDIA_TYPES.get(artifact.language, "text/plain")
+    )
 
 
 async def activate(request: Request) -> Response:

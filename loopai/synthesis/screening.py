@@ -37,8 +37,14 @@ class Refused(Exception):  # noqa: N818 (it is an expected outcome, not a fault)
         self.line = line
 
 
-def screen(code: str) -> messages.ComplexityMetrics:
-    """Measure *code*, or raise Refused. The latency stays 0.0: it takes a run to know it."""
+def screen(code: str, language: messages.Language = "python") -> messages.ComplexityMetrics:
+    """Measure *code*, or raise Refused. The latency stays 0.0: it takes a run to know it.
+
+    Of another language than Python only the size is judged here: loading it in a cell tells more.
+    """
+    _check_text(code)
+    if language != "python":
+        return messages.ComplexityMetrics(lines_of_code=_lines_of_code(code, "//"))
     tree = _parse(code)
     _check_entry_point(tree)
     for node in ast.walk(tree):
@@ -46,17 +52,20 @@ def screen(code: str) -> messages.ComplexityMetrics:
             _check_import(name, node)
     return messages.ComplexityMetrics(
         cyclomatic_complexity=1 + sum(_branches(node) for node in ast.walk(tree)),
-        lines_of_code=_lines_of_code(code),
+        lines_of_code=_lines_of_code(code, "#"),
     )
 
 
-def _parse(code: str) -> ast.Module:
+def _check_text(code: str) -> None:
     try:
         size = len(code.encode())
     except UnicodeEncodeError as error:
         raise Refused("the program is not valid Unicode text") from error
     if size > CODE_BYTES_MAX:
         raise Refused(f"the program has {size} bytes; the limit is {CODE_BYTES_MAX}")
+
+
+def _parse(code: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as "invalid escape sequence": not our program
@@ -136,7 +145,7 @@ def _branches(node: ast.AST) -> int:
     return int(isinstance(node, _BRANCHES))
 
 
-def _lines_of_code(code: str) -> int:
-    """Lines that hold more than blanks or a comment."""
+def _lines_of_code(code: str, comment: str) -> int:
+    """Lines that hold more than blanks or a comment to the end of the line."""
     lines = (line.strip() for line in code.splitlines())
-    return sum(bool(line) and not line.startswith("#") for line in lines)
+    return sum(bool(line) and not line.startswith(comment) for line in lines)

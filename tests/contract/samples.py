@@ -65,6 +65,29 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         ),
     ),
     "record_batch": (codec.RECORDS, messages.RecordBatch(records=(RECORD,))),
+    "admit_request": (
+        codec.ADMIT_REQUEST,
+        messages.AdmitRequest(
+            tenant="default",
+            language="typescript",
+            code="export const run = (input: string) => input;",
+            isolation="call",
+            inputs=(b'"a"',),
+            deadline_ms=1_767_323_075_678,
+            trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        ),
+    ),
+    "admit_answer": (
+        codec.ADMIT_ANSWER,
+        messages.AdmitAnswer(
+            status="refused",
+            reason="line 2: no",
+            line=2,
+            isolation="batch",
+            stateful=True,
+            latency_ms=0.25,
+        ),
+    ),
     "generate_request": (
         codec.GENERATE,
         messages.GenerateRequest(

@@ -9,6 +9,7 @@ import pytest
 from loopai.embedded.broker import Broker
 from streams import connection
 from tests.system import System
+from workers import executor
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ async def front(
     """An ingress that no worker stands behind."""
     async with contextlib.AsyncExitStack() as stack:
         yield await System.started(stack, broker, bus, tmp_path / "data", pools=())
+
+
+@pytest.fixture
+async def worker(front: System) -> None:
+    """An executor behind `front`: uploads are checked by one."""
+    await front.start_pool(executor)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import itertools
 
+import pytest
+
 from tests.integration.ingress.problems import paths, problem
 from tests.system import UPPER, System
 
@@ -28,6 +30,7 @@ def _returning(value: int) -> str:
     return f"def run(input):\n    return '{value}'\n"
 
 
+@pytest.mark.usefixtures("worker")
 async def test_refused_programs_say_why_and_where(front: System) -> None:
     """What cannot run is refused at upload, with its line, and takes no version."""
     await front.http.post("/api/v1/tasks", json={"name": "upper"})
@@ -52,6 +55,7 @@ async def test_uploads_of_a_wrong_form_are_refused(front: System) -> None:
     problem(await front.http.post(elsewhere, json={"code": UPPER}), "TASK_NOT_FOUND")
 
 
+@pytest.mark.usefixtures("worker")
 async def test_fifty_uploads_at_once_make_fifty_versions(front: System, other: System) -> None:
     """Versions are dense and each holds its own program, whichever door it came through."""
     await front.http.post("/api/v1/tasks", json={"name": "upper"})
@@ -108,6 +112,7 @@ async def test_activating_twice_changes_nothing(front: System) -> None:
     assert [each["version"] for each in second["history"]] == [1]
 
 
+@pytest.mark.usefixtures("worker")
 async def test_the_active_version_is_the_one_activated_last(front: System, other: System) -> None:
     """Statuses follow the rollout, at every door, and an old version can come back."""
     await front.create()
@@ -123,6 +128,7 @@ async def test_the_active_version_is_the_one_activated_last(front: System, other
         assert (await front.http.get(f"{ARTIFACTS}/{active}")).json()["status"] == "active"
 
 
+@pytest.mark.usefixtures("worker")
 async def test_racing_activations_end_in_one_active_version(front: System, other: System) -> None:
     """Whoever comes last wins, and the history tells who came when, without gaps."""
     await front.create()
@@ -141,6 +147,7 @@ async def test_racing_activations_end_in_one_active_version(front: System, other
         assert later["previous"] == earlier["version"]
 
 
+@pytest.mark.usefixtures("worker")
 async def test_what_one_door_uploads_another_executes(front: System, other: System) -> None:
     """A version uploaded and activated here is found there at once."""
     await front.http.post("/api/v1/tasks", json={"name": "upper"})
@@ -154,6 +161,7 @@ async def test_what_one_door_uploads_another_executes(front: System, other: Syst
         assert answer.status_code == 202, answer.text
 
 
+@pytest.mark.usefixtures("worker")
 async def test_a_store_that_cannot_be_written_refuses_and_keeps_nothing(front: System) -> None:
     """Without a place for the text there is no version: 503, and the next upload is version 1."""
     await front.http.post("/api/v1/tasks", json={"name": "upper"})

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 
@@ -148,6 +150,7 @@ async def test_the_content_type_is_not_asked_for(front: System) -> None:
         assert answer.status_code == 202, answer.text
 
 
+@pytest.mark.usefixtures("worker")
 async def test_camel_case_is_understood(front: System) -> None:
     """Clients of the original send camelCase, in our own fields only: inputs stay as they are."""
     created = await front.http.post(

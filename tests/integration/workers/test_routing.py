@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import msgspec
 import pytest
 
 from loopai import errors
-from loopai.catalog.catalog import new_artifact
 from loopai.embedded.broker import Broker
 from streams import (
     codec,
@@ -51,28 +49,12 @@ async def _both(system: System) -> None:
     await system.start_pool(executor, BOTH, runtimes="python,deno")
 
 
-async def _store_version(
-    system: System, task_id: str, language: Language, code: str, *, activate: bool = True
-) -> None:
-    """A version as an upload leaves it, whoever may be there to check it."""
-    now = datetime.now(UTC)
-    artifact = await system.services.catalog.create_artifact(
-        msgspec.structs.replace(
-            new_artifact(task_id, language=language, created_by="test", now=now),
-            status="validated",
-        ),
-        code,
-    )
-    if activate:
-        await system.services.catalog.activate(artifact, by="test", now=now)
-
-
 async def _task(system: System, language: Language = "javascript", code: str = SCRIPT) -> str:
     """A task with an active program in *language*; its id."""
     text = {"type": "string"}
     body = {"name": "upper", "input_schema": text, "output_schema": text}
     task_id: str = (await system.http.post("/api/v1/tasks", json=body)).json()["id"]
-    await _store_version(system, task_id, language, code)
+    await system.store(task_id, code, language)
     return task_id
 
 
@@ -240,7 +222,7 @@ async def test_a_rollout_that_changes_between_copy_and_redelivery_runs_nothing_t
     async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
         crashed = await anext(aiter(taken))
         await routing.forward(idle.bus, crashed, batch, "deno")
-        await _store_version(idle, task_id, "python", UPPER)
+        await idle.store(task_id, UPPER)
         await crashed.nak(0)
     await _plain(idle)
 
@@ -272,7 +254,7 @@ async def test_copying_again_at_once_stores_one_copy(idle: System) -> None:
 async def test_a_batch_of_several_languages_goes_on_whole(idle: System) -> None:
     """One worker runs, records and answers it: each item gets its version, in order."""
     task_id = await _task(idle)
-    await _store_version(idle, task_id, "python", UPPER)
+    await idle.store(task_id, UPPER)
     await _plain(idle)
     await _both(idle)
     script, python = _batch("a", version=1), _batch("b", version=2)
@@ -290,7 +272,7 @@ async def test_what_an_earlier_delivery_recorded_is_not_run_again_on_the_route(
 ) -> None:
     """One of two items was recorded before its worker died; the copy says since when to look."""
     task_id = await _task(idle)
-    await _store_version(idle, task_id, "python", UPPER)
+    await idle.store(task_id, UPPER)
     mixed = ExecuteBatch(items=(*_batch("a", version=2).items, *_batch("b", version=1).items))
     await _publish(idle, mixed)
     async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
