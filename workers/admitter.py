@@ -55,7 +55,9 @@ class Admitter:
             if self._connection.client.is_connected:
                 # Not merely unsubscribed: what has been sent to us is sent to nobody else.
                 with contextlib.suppress(nats.errors.Error, TimeoutError):
-                    await asyncio.gather(*(each.drain() for each in listening))
+                    async with asyncio.timeout(DRAIN_S):
+                        for each in listening:
+                            await each.drain()  # type: ignore[no-untyped-call]  # has no types
             if self._active:
                 _, late = await asyncio.wait(self._active, timeout=DRAIN_S)
                 for task in late:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from loopai.cli import api, document, examples, failure, generation, options, output
+from loopai.cli import api, document, examples, failure, generation, options, output, upload
 from streams import messages
 
 app = typer.Typer(help="Tasks: what programs are made for.", no_args_is_help=True)
+app.command()(upload.upload)
 
 WAIT_S: Final = 120.0
 

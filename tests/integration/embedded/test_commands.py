@@ -71,6 +71,41 @@ async def test_from_a_task_to_its_audit_log(call, examples):
     assert msgspec.json.decode(out)["input"] == {"hours": 10}
 
 
+async def test_a_program_of_ones_own_becomes_the_next_version(call, tmp_path):
+    """Uploaded from a file or stdin it answers; refused, it says where; failing, what happened."""
+    (tmp_path / "task.json").write_text('{"name": "own"}')
+    (tmp_path / "half.py").write_text("def run(input):\n    return 10 / input\n")
+    assert (await call("task", "create", "--from", "task.json"))[0] == 0
+
+    code, out, err = await call("task", "upload", "own", "half.py")
+    assert code == 0, err
+    assert out.startswith("version 1 (active): 38 bytes of python, isolation shared\n")
+    assert (await call("run", "own", "4"))[:2] == (0, "2.5\n")
+
+    code, out, _ = await call(
+        "task", "upload", "own", "-", "--language", "python", "--isolation", "call",
+        "--no-activate", "--json", stdin=b"def run(input):\n    return 1\n",
+    )  # fmt: skip
+    stored = msgspec.json.decode(out)
+    assert (stored["version"], stored["isolation"], stored["status"]) == (2, "call", "validated")
+
+    code, _, err = await call("run", "own", "0")
+    execution = err[0].rpartition("execution ")[2].rstrip(")")
+    _, out, _ = await call("audit", "get", execution)
+    assert "error_outcome" in out
+    assert "ZeroDivisionError" in out
+
+    for name, text, message in (
+        ("broken.py", "def run(input):\n    return (\n", "INVALID_PROGRAM: line 2: "),
+        ("half.txt", "", "half.txt has no suffix that is known"),
+    ):
+        (tmp_path / name).write_text(text)
+        code, out, err = await call("task", "upload", "own", name)
+        assert (code, out) == (1, "")
+        assert err[0].startswith(f"error: {message}"), err
+    assert (await call("task", "upload", "own", "-"))[2][0].startswith("error: stdin has no suffix")
+
+
 async def test_problems_are_readable(call, examples):
     """Each problem of the API is a code, a sentence and the path, with exit code 1."""
     schemas = ("--input-schema", SCHEMA, "--output-schema", GRADES)

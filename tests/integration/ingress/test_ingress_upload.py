@@ -171,7 +171,7 @@ async def test_a_worker_takes_a_bounded_number_of_checks(front: System) -> None:
     answers = await front.bus.client.subscribe(inbox)
     for number in range(count):
         # Each hangs while it loads, so that none is done before all have come.
-        payload = _request(f"{HANG}#{number}", within_s=1)
+        payload = _request(f"{HANG}#{number}", within_s=3)
         await front.bus.client.publish(subjects.admit("python"), payload, reply=inbox)
 
     told = [codec.ADMIT_ANSWER.decode((await answers.next_msg(timeout=5)).data) for _ in range(5)]
