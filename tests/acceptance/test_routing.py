@@ -83,6 +83,9 @@ async def test_a_killed_worker_that_hands_work_on_costs_no_answer_and_repeats_no
     await other.start()
     try:
         await until(lambda: any(w.pid == other.pid for w in product.alive("executor")))
+        languages = {w.pid: w.languages for w in product.alive("executor")}
+        assert languages.pop(other.pid) == ("javascript", "python", "typescript")
+        assert set(languages.values()) == {("python",)}
         answers = await working
         instance = next(w.instance for w in product.alive("executor") if w.pid == other.pid)
     finally:

@@ -58,6 +58,21 @@ def test_a_bad_address_of_the_metrics_stops_by_the_name_of_its_variable(value):
         settings.read({"LOOPAI_METRICS": value})
 
 
+@pytest.mark.parametrize("value", ["", "deno", "python,ruby", "python;deno", "auto,python"])
+def test_bad_runtimes_stop_by_the_name_of_their_variable(value):
+    """What may be said is said: every executor runs python."""
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_RUNTIMES=.*expected auto, python, or"):
+        settings.read({"LOOPAI_RUNTIMES": value})
+
+
+def test_runtimes_are_those_that_are_named_or_all_that_are_there():
+    """None stands for whatever is installed."""
+    assert settings.Settings().runtimes_wanted is None
+    assert settings.read({"LOOPAI_RUNTIMES": "python"}).runtimes_wanted == {"python"}
+    both = settings.read({"LOOPAI_RUNTIMES": "deno, python"}).runtimes_wanted
+    assert both == {"python", "deno"}
+
+
 def test_metrics_are_shown_only_where_they_are_asked_for():
     """No port is opened that nobody wanted."""
     assert settings.Settings().metrics_address is None
