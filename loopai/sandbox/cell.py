@@ -10,11 +10,20 @@ import msgspec
 from loopai import domain
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
-from loopai.sandbox import frames, outcome, program
+from loopai.sandbox import frames, outcome, program, statistics
 from loopai.sandbox import limits as limits_
 
-_SPARE_KINDS: Final = frozenset({"timeout", "out_of_memory"})
+_SPARE_KINDS: Final[dict[outcome.OutcomeKind, statistics.Cause]] = {
+    "timeout": "timeout",
+    "out_of_memory": "out_of_memory",
+}
 """After these an executor may hold what it should not: half-changed state, or all of its memory."""
+_CAUSES: Final[dict[executor_.End, statistics.Cause]] = {
+    "timeout": "timeout",
+    "out_of_memory": "out_of_memory",
+    "tampered": "tampered",
+    "died": "exited",
+}
 _LOST_MAX: Final = 2
 """Times that a batch may be lost through no fault of an item, before we say so."""
 _ITEM_OVERHEAD_BYTES: Final = 16
@@ -28,10 +37,12 @@ class Cell:
         program_: program.Program,
         limits: limits_.Limits,
         open_enclosure: Callable[[], Awaitable[enclosure_.Enclosure]],
+        counted: statistics.Statistics,
     ) -> None:
         self._program = program_
         self._limits = limits
         self._open_enclosure = open_enclosure
+        self._counted = counted
         self._lock = asyncio.Lock()
         self._enclosure: enclosure_.Enclosure | None = None
         self._active: executor_.Executor | None = None
@@ -57,19 +68,41 @@ class Cell:
                 )
             else:
                 pending.append(index)
-        async with self._lock:
+        counted = self._counted
+        counted.waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            counted.waiting -= 1
+        try:
             try:
                 for batch in self._batches(pending, inputs):
                     await self._settle(batch, inputs, timeouts_ms, outcomes)
                     if self._program.isolation != "shared":
-                        self._retire()
+                        self._retire("isolated")
             except program.LoadError as error:
-                rest = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
+                rest = outcome.Outcome(
+                    kind="error", error_type="LoadError", message=str(error), line=error.line
+                )
             except enclosure_.EnclosureError as error:
                 rest = _lost(str(error))
             else:
                 rest = _lost("no result")
-        return [rest if one is None else one for one in outcomes]
+        finally:
+            self._lock.release()
+        ended = [rest if one is None else one for one in outcomes]
+        counted.outcomes.update(one.kind for one in ended)
+        return ended
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all processes of the cell, as far as they are up."""
+        found = [] if self._enclosure is None else self._enclosure.pids
+        executors = [self._active]
+        if self._spare is not None and _made(self._spare):
+            executors.append(self._spare.result())
+        found += [one.pid for one in executors if one is not None and one.pid is not None]
+        return found
 
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
@@ -117,7 +150,7 @@ class Cell:
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
                 return
-            self._retire()
+            self._retire(_CAUSES[run.end])
             if run.culprit is not None and (run.end == "timeout" or len(pending) == 1):
                 blamed = pending[run.culprit]
                 outcomes[blamed] = _blame(run, timeouts_ms[blamed])
@@ -130,8 +163,8 @@ class Cell:
             else:
                 losses += 1
                 if losses >= _LOST_MAX:
-                    tampered = run.end == "tampered"
-                    outcomes[pending[0]] = _blame(run, 0) if tampered else _lost(run.detail)
+                    guilty = run.end in {"tampered", "out_of_memory"}
+                    outcomes[pending[0]] = _blame(run, 0) if guilty else _lost(run.detail)
             pending = [index for index in pending if outcomes[index] is None]
 
     async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> executor_.Run:
@@ -160,6 +193,8 @@ class Cell:
             message=message,
             run_ms=min(reply.elapsed_us / 1000, wall_ms),
             stdout=_cut(reply.stdout, limits.stdout_bytes_max),
+            line=reply.line or None,
+            traceback=_cut(reply.traceback, limits.message_bytes_max),
         )
 
     async def _ready(self) -> executor_.Executor:
@@ -168,7 +203,7 @@ class Cell:
             raise enclosure_.EnclosureError("the cell is closed")
         active = self._active
         if active is not None and (not active.usable or self._stale(active)):
-            self._retire()
+            self._retire("recycled" if active.usable else "lost")
             active = None
         if active is None:
             if self._enclosure is None or self._enclosure.broken:
@@ -195,7 +230,8 @@ class Cell:
     async def _spawn(self) -> executor_.Executor:
         if self._enclosure is None:
             raise enclosure_.EnclosureError("the cell is closed")
-        return await executor_.Executor.open(self._enclosure, self._program.code, self._limits)
+        self._counted.executors_started += 1
+        return await executor_.Executor.open(self._enclosure, self._program, self._limits)
 
     def _stale(self, active: executor_.Executor) -> bool:
         if self._spare is None or not self._spare.done():
@@ -205,25 +241,32 @@ class Cell:
         return active.runs >= limits.recycle_runs or age_s >= limits.recycle_s
 
     def _after(self, settled: Sequence[outcome.Outcome | None]) -> None:
-        if any(one is not None and one.kind in _SPARE_KINDS for one in settled):
-            self._retire()
+        for one in settled:
+            if one is not None and one.kind in _SPARE_KINDS:
+                self._retire(_SPARE_KINDS[one.kind])
+                return
 
-    def _retire(self) -> None:
+    def _retire(self, cause: statistics.Cause) -> None:
         if self._active is not None:
             self._active.close()
             self._active = None
+            self._counted.kills[cause] += 1
 
     async def _break(self) -> None:
-        self._retire()
+        self._retire("closed")
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.cancel()
             await asyncio.wait({spare})
-            if not spare.cancelled() and spare.exception() is None:
+            if _made(spare):
                 spare.result().close()
         if self._enclosure is not None:
             enclosure, self._enclosure = self._enclosure, None
             await enclosure.close()
+
+
+def _made(spare: asyncio.Task[executor_.Executor]) -> bool:
+    return spare.done() and not spare.cancelled() and spare.exception() is None
 
 
 def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, str]:
@@ -249,9 +292,11 @@ def _cut(text: str, bytes_max: int) -> str:
 
 
 def _blame(run: executor_.Run, timeout_ms: float) -> outcome.Outcome:
+    kind: outcome.OutcomeKind
     if run.end == "timeout":
-        message = f"killed after {timeout_ms:g} ms"
-        kind: outcome.OutcomeKind = "timeout"
+        kind, message = "timeout", f"killed after {timeout_ms:g} ms"
+    elif run.end == "out_of_memory":
+        kind, message = "out_of_memory", "the program ended its process: out of memory"
     elif run.end == "tampered":
         kind, message = "killed", f"the program wrote to the result channel: {run.detail}"
     else:

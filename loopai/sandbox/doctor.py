@@ -15,7 +15,8 @@ import msgspec
 from loopai.sandbox import bubblewrap, enclosure, escapes, pool, program
 from loopai.sandbox import limits as limits_
 from loopai.sandbox.inside import landlock, seccomp
-from loopai.sandbox.runtimes import deno
+from loopai.sandbox.runtimes import deno, python, runtime
+from streams import messages
 
 _PR_GET_SECCOMP: Final = 21
 _VERSION_S_MAX: Final = 10.0
@@ -107,7 +108,7 @@ async def require() -> Report:
     if missing:
         raise Unavailable(tuple(missing.values()))
     begun = time.monotonic()
-    problems = _problems(await _try(escapes.QUICK))
+    problems = _problems(await _try("python", escapes.QUICK))
     if problems:
         raise Unavailable(problems)
     return Report(
@@ -115,7 +116,7 @@ async def require() -> Report:
         kernel=os.uname().release,
         landlock_abi=_landlock_abi(),
         privileged=bubblewrap.privileged(),
-        interpreter=bubblewrap.executable(),
+        interpreter=python.executable(),
         cold_ms=(time.monotonic() - begun) * 1000,
     )
 
@@ -128,7 +129,9 @@ async def inspect() -> Inspection:
         return Inspection(fit=False, layers=layers, problems=tuple(missing.values()))
     begun = time.monotonic()
     try:
-        attempts = await _try(escapes.PYTHON)
+        attempts = await _try("python", escapes.PYTHON)
+        if deno.find() is not None:
+            attempts += await _try("javascript", escapes.JAVASCRIPT)
     except Unavailable as error:
         return Inspection(fit=False, layers=layers, problems=error.missing)
     problems = _problems(attempts)
@@ -149,11 +152,11 @@ def _missing() -> dict[str, str]:
     missing = {}
     try:
         bubblewrap.find()
-    except bubblewrap.MissingError as error:
+    except runtime.MissingError as error:
         missing["bubblewrap"] = str(error)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
-        seccomp.compile_filter(os.uname().machine)
+        seccomp.compile_filter(os.uname().machine, seccomp.PYTHON)
     except seccomp.UnsupportedError as error:
         missing["seccomp"] = f"seccomp: {error}; x86_64 and aarch64 have one"
     if libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
@@ -174,7 +177,7 @@ def _layers(missing: dict[str, str]) -> tuple[Layer, ...]:
             "namespaces": _namespaces,
             "seccomp": lambda: f"a filter of our own for {os.uname().machine}",
             "Landlock": _landlock,
-            "Python": lambda: f"{platform.python_version()}, {bubblewrap.executable()}",
+            "Python": lambda: f"{platform.python_version()}, {python.executable()}",
         }
     layers = [
         Layer(name=name, state="missing", detail=missing[name])
@@ -227,18 +230,20 @@ def _version(path: str) -> str:
     return numbers[0] if numbers else "of unknown version"
 
 
-async def _try(attempted: Sequence[escapes.Escape]) -> tuple[escapes.Attempt, ...]:
+async def _try(
+    language: messages.Language, attempted: Sequence[escapes.Escape]
+) -> tuple[escapes.Attempt, ...]:
     """Try escapes in a cell; raises Unavailable if no cell works."""
     limits = limits_.Limits()
-    probe = program.Program(tenant="doctor", digest="probe", code=escapes.PYTHON_PROBE)
+    code = escapes.PYTHON_PROBE if language == "python" else escapes.JAVASCRIPT_PROBE
+    probe = program.Program(tenant="doctor", digest="probe", code=code, language=language)
     inputs = [
         msgspec.json.encode(
             escapes.Setting(
                 attempt=escape.name,
                 file=__file__,
-                python=bubblewrap.executable(),
+                executable=python.executable(),
                 memory_bytes=limits.memory_bytes_max,
-                disk_mib=limits.tmp_bytes_max // limits_.MIB + 1,
             )
         )
         for escape in attempted
@@ -249,7 +254,7 @@ async def _try(attempted: Sequence[escapes.Escape]) -> tuple[escapes.Attempt, ..
         outcomes = await cells.run(probe, inputs, [escape.timeout_ms for escape in attempted])
     except program.LoadError as error:
         raise Unavailable((f"a probe cell does not work: {error}",)) from error
-    except (bubblewrap.MissingError, enclosure.EnclosureError, OSError) as error:
+    except (runtime.MissingError, enclosure.EnclosureError, OSError) as error:
         raise Unavailable(
             (f"a probe cell does not start: {error}{_advice(str(error))}",)
         ) from error

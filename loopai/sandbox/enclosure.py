@@ -11,12 +11,22 @@ from typing import Any, Final
 
 import msgspec
 
-from loopai.sandbox import bubblewrap
+from loopai.sandbox import bubblewrap, memory
 from loopai.sandbox import limits as limits_
+from loopai.sandbox.runtimes import runtime as runtime_
 
 _MESSAGE_BYTES_MAX: Final = 4096
 _STDERR_BYTES_MAX: Final = 2000
 _FD_SPACE: Final = socket.CMSG_SPACE(2 * array.array("i").itemsize)
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How an executor ended, as init saw it."""
+
+    code: int
+    """Negative: the signal that killed it."""
+    last_words: str = ""
+    """The end of what it wrote to stderr. The program may have written it."""
 
 
 class EnclosureError(Exception):
@@ -40,11 +50,11 @@ class Enclosure:
         self._ready: asyncio.Future[int] = self._loop.create_future()
         self._init = -1
         self._spawned: dict[int, asyncio.Future[int]] = {}
-        self._exits: dict[int, asyncio.Future[int]] = {}
+        self._exits: dict[int, asyncio.Future[Exit]] = {}
         self._loop.add_reader(control.fileno(), self._receive)
 
     @classmethod
-    async def open(cls, interpreter: bubblewrap.Interpreter, limits: limits_.Limits) -> "Enclosure":
+    async def open(cls, runtime: runtime_.Runtime, limits: limits_.Limits) -> "Enclosure":
         """Start bubblewrap and wait for init."""
         as_root = bubblewrap.privileged()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,7 +62,7 @@ class Enclosure:
         stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
         try:
             argv = bubblewrap.command(
-                bubblewrap.find(), interpreter, limits, as_root=as_root, control_fd=theirs.fileno()
+                bubblewrap.find(), runtime, limits, as_root=as_root, control_fd=theirs.fileno()
             )
             # Not asyncio's subprocess: it forks from a thread under some watchers, and
             # --die-with-parent means the thread. A session of its own keeps Ctrl-C from the cells.
@@ -84,19 +94,25 @@ class Enclosure:
             raise
         return enclosure
 
+    @property
+    def pids(self) -> list[int]:
+        """Of bubblewrap and of init; executors have their own."""
+        init = memory.pid(self._init) if self._init >= 0 else None
+        return [self._process.pid] if init is None else [self._process.pid, init]
+
     async def spawn(
         self, channel: socket.socket, page: int, *, seconds_max: float
-    ) -> tuple[int, asyncio.Future[int]]:
+    ) -> tuple[int, asyncio.Future[Exit]]:
         """Fork an executor that owns *channel* and the progress *page*.
 
-        Returns its pidfd, the caller's to close, and its exit code to be (negative: signal).
+        Returns its pidfd, the caller's to close, and its exit to be.
         """
         if self.broken:
             raise EnclosureError("the cell has ended")
         self._number += 1
         number = self._number
         spawned: asyncio.Future[int] = self._loop.create_future()
-        ended: asyncio.Future[int] = self._loop.create_future()
+        ended: asyncio.Future[Exit] = self._loop.create_future()
         self._spawned[number], self._exits[number] = spawned, ended
         user = bubblewrap.user() if self.as_root else 0
         try:
@@ -180,10 +196,10 @@ class Enclosure:
                     _kill(fd)
                 else:
                     waiting.set_result(fd)
-            case ["exited", number, code]:
+            case ["exited", number, code, last_words]:
                 ended = self._exits.pop(number, None)
                 if ended is not None and not ended.done():
-                    ended.set_result(int(code))
+                    ended.set_result(Exit(int(code), last_words.decode(errors="replace")))
 
     def _end(self, reason: str) -> None:
         if self.broken:
@@ -199,7 +215,7 @@ class Enclosure:
                 future.exception()  # read here: there may be nobody else to
         for ended in self._exits.values():
             if not ended.done():
-                ended.set_result(-signal.SIGKILL)
+                ended.set_result(Exit(-signal.SIGKILL))
         self._exits.clear()
 
     def _complaint(self) -> str:

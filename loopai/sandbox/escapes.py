@@ -16,8 +16,8 @@ class Escape(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Goes on after "a program could …"."""
     language: messages.Language = "python"
-    ends: outcome.OutcomeKind | None = None
-    """How the call ends when it is refused; None where the probe lives on and says so itself."""
+    ends: tuple[outcome.OutcomeKind, ...] = ()
+    """How the call ends when it is refused; none where the probe lives on and says so itself."""
     timeout_ms: float = 5_000.0
 
 
@@ -34,12 +34,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 def judge(escape: Escape, ended: outcome.Outcome) -> Attempt:
     """Only what is known to have been refused is refused."""
     verdict: Verdict = "unclear"
-    if escape.ends is None and ended.output == b"false":
+    if ended.kind in escape.ends or (not escape.ends and ended.output == b"false"):
         verdict = "refused"
     elif ended.kind == "success":
         verdict = "reached"
-    elif ended.kind == escape.ends:
-        verdict = "refused"
     detail = f"{ended.kind}: {ended.message}" if verdict == "unclear" else ""
     return Attempt(name=escape.name, language=escape.language, verdict=verdict, detail=detail)
 
@@ -49,7 +47,7 @@ QUICK: Final = tuple(
     for name in (
         "read a file of the host",
         "list /proc",
-        "write outside /tmp",
+        "write a file",
         "open a network socket",
         "open a local socket",
         "start a process",
@@ -72,13 +70,12 @@ PYTHON: Final = (
             "raise its own limits",
             "map memory that can be executed",
             "take more memory than it may",
-            "fill the disk",
             "see the environment of the host",
         )
     ),
-    Escape(name="forge an answer", ends="killed"),
+    Escape(name="forge an answer", ends=("killed",)),
     # A loop in C, which never looks at signals.
-    Escape(name="run past its deadline", ends="timeout", timeout_ms=50.0),
+    Escape(name="run past its deadline", ends=("timeout",), timeout_ms=50.0),
 )
 
 # The import statement would refuse these modules for clarity's sake; the probe asks the kernel.
@@ -105,15 +102,14 @@ def fork(_):
         os._exit(0)
 
 
-def fill(setting):
-    name = "/tmp/filling"
-    try:
-        with open(name, "wb", buffering=0) as file:
-            for _ in range(setting["disk_mib"]):
-                if file.write(bytes(2**20)) < 2**20:
-                    raise OSError("cut short")
-    finally:
-        os.unlink(name)
+def write(_):
+    for path in ("/probe", "/tmp/probe"):
+        try:
+            open(path, "w").close()
+        except OSError:
+            continue
+        return
+    raise OSError("nowhere")
 
 
 def raise_limits(_):
@@ -128,11 +124,11 @@ def look_around(_):
 ATTEMPTS = {
     "read a file of the host": lambda setting: open(setting["file"]).read(),
     "list /proc": lambda _: os.listdir("/proc"),
-    "write outside /tmp": lambda _: open("/probe", "w"),
+    "write a file": write,
     "open a network socket": lambda _: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
     "open a local socket": lambda _: socket.socket(socket.AF_UNIX),
     "start a process": fork,
-    "run another program": lambda setting: os.execv(setting["python"], ["python", "-V"]),
+    "run another program": lambda setting: os.execv(setting["executable"], ["python", "-V"]),
     "start a thread": lambda _: thread.start_new_thread(int, ()),
     "signal a process": lambda _: os.kill(1, 0),
     "trace a process": lambda _: call("ptrace", 0, 0, 0, 0),
@@ -142,7 +138,6 @@ ATTEMPTS = {
     "raise its own limits": raise_limits,
     "map memory that can be executed": lambda _: mmap.mmap(-1, 4096, prot=7),
     "take more memory than it may": lambda setting: bytearray(setting["memory_bytes"]),
-    "fill the disk": fill,
     "see the environment of the host": look_around,
     "forge an answer": lambda _: os.write(3, bytes(64)),
     "run past its deadline": lambda _: sum(range(10**11)),
@@ -163,12 +158,81 @@ def run(setting):
 """
 
 
+JAVASCRIPT: Final = (
+    *(
+        Escape(name=name, language="javascript")
+        for name in (
+            "read a file of the host",
+            "import a file of the host",
+            "list /proc",
+            "write a file",
+            "open a network socket",
+            "start a process",
+            "start a thread",
+            "call into a C library",
+            "be given a permission",
+            "see the environment of the host",
+        )
+    ),
+    Escape(
+        name="take more memory than it may",
+        language="javascript",
+        ends=("out_of_memory", "killed"),
+    ),
+    Escape(name="run past its deadline", language="javascript", ends=("timeout",), timeout_ms=50.0),
+)
+
+# The import is literal because Deno reads such a file without asking its permissions.
+JAVASCRIPT_PROBE: Final = """
+const imported = () => import("file:///etc/passwd");
+
+function take(setting) {
+  const taken = [];
+  for (let size = 0; size <= 8 * setting.memory_bytes; size += 2 ** 26) {
+    taken.push(new Uint8Array(2 ** 26));
+  }
+  return taken.length;
+}
+
+function permission() {
+  const { state } = Deno.permissions.requestSync({ name: "read" });
+  if (state !== "granted") throw new Error(state);
+}
+
+const ATTEMPTS = {
+  "read a file of the host": (setting) => Deno.readTextFileSync(setting.file),
+  "import a file of the host": imported,
+  "list /proc": () => [...Deno.readDirSync("/proc")],
+  "write a file": () => Deno.writeTextFileSync("/tmp/probe", ""),
+  "open a network socket": () => Deno.listen({ port: 0 }),
+  "start a process": (setting) => new Deno.Command(setting.executable).outputSync(),
+  "start a thread": () => new Worker("data:text/javascript,", { type: "module" }),
+  "call into a C library": () => Deno.dlopen("libc.so.6", {}),
+  "be given a permission": permission,
+  "see the environment of the host": () => Deno.env.toObject(),
+  "take more memory than it may": take,
+  "run past its deadline": () => { for (;;); },
+};
+
+export async function run(setting) {
+  const attempt = ATTEMPTS[setting.attempt];
+  try {
+    await attempt(setting);
+  } catch (error) {
+    // Read, the file would not have been JavaScript.
+    if (error instanceof SyntaxError || error instanceof RangeError) throw error;
+    return false;
+  }
+  return true;
+}
+"""
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What a probe is told: which attempt, and what exists outside."""
 
     attempt: str
     file: str
     """Of the host; readable there."""
-    python: str
+    executable: str
     memory_bytes: int
-    disk_mib: int

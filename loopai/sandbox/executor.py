@@ -7,21 +7,25 @@ import itertools
 import mmap
 import os
 import random
+import re
 import signal
 import socket
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from loopai.sandbox import enclosure as enclosure_
-from loopai.sandbox import frames, program
+from loopai.sandbox import frames, memory
 from loopai.sandbox import limits as limits_
+from loopai.sandbox import program as program_
 
-End = Literal["done", "timeout", "died", "tampered"]
+End = Literal["done", "timeout", "died", "tampered", "out_of_memory"]
 
 _nonces = random.SystemRandom()
+# What V8 and Deno write before they end themselves.
+_NO_MEMORY: Final = re.compile(r"out of memory|memory allocation of \d+ bytes failed")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -47,7 +51,7 @@ class Executor:
         channel: socket.socket,
         page: mmap.mmap,
         pidfd: int,
-        ended: asyncio.Future[int],
+        ended: asyncio.Future[enclosure_.Exit],
         limits: limits_.Limits,
     ) -> None:
         self.usable = True
@@ -70,15 +74,19 @@ class Executor:
         self._sums: Sequence[float] = ()
         self._begun = 0.0
         self._replies: list[frames.Reply] = []
+        self._answers = 0
         self._detail = ""
         self._overdue: tuple[int, float] | None = None
         self._loop.add_reader(channel.fileno(), self._receive)
 
     @classmethod
     async def open(
-        cls, enclosure: enclosure_.Enclosure, code: str, limits: limits_.Limits
+        cls, enclosure: enclosure_.Enclosure, program: program_.Program, limits: limits_.Limits
     ) -> "Executor":
-        """Start an executor in *enclosure* and load *code*; raises LoadError or EnclosureError."""
+        """Start an executor in *enclosure* and load *program*.
+
+        LoadError is the program's fault, EnclosureError is not.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         fd = os.memfd_create("progress", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -103,7 +111,8 @@ class Executor:
             os.close(fd)
         executor = cls(ours, page, pidfd, ended, limits)
         try:
-            await executor._load(code)
+            await executor._wait_until_hardened()
+            await executor._load(program)
         except BaseException:
             executor.close()
             raise
@@ -123,7 +132,7 @@ class Executor:
         if self._stale:
             running = None
         if end == "died":
-            self._detail = await self._epitaph()
+            end, self._detail = await self._epitaph()
         return Run(
             replies=self._replies,
             end=end,
@@ -146,29 +155,44 @@ class Executor:
         os.close(self._pidfd)
         self._pidfd = -1
 
-    async def _load(self, code: str) -> None:
+    async def _wait_until_hardened(self) -> None:
+        """An empty frame says so. Before it, nothing of the program has been near the process."""
+        end = await self._exchange(b"", (self._limits.start_ms_max / 1000,), answers=0)
+        if end != "done":
+            _, reason = await self._epitaph()
+            raise enclosure_.EnclosureError(f"an executor does not start: {reason}")
+
+    async def _load(self, program: program_.Program) -> None:
         self._nonce = nonce = _nonces.getrandbits(64)
         seconds = (self._limits.load_ms_max / 1000,)
-        text = _encoded(code, self._limits.code_bytes_max)
-        end = await self._exchange(frames.encode_load(nonce, text, seconds[0]), seconds)
+        text = _encoded(program.code, self._limits.code_bytes_max)
+        frame = frames.encode_load(nonce, text, seconds[0], program.language)
+        end = await self._exchange(frame, seconds)
         if end == "died":
-            raise program.LoadError(f"the program ended its process: {await self._epitaph()}")
+            _, detail = await self._epitaph()
+            raise program_.LoadError(f"the program ended its process: {detail}")
         if end == "timeout":
-            raise program.LoadError(f"loading took longer than {self._limits.load_ms_max:g} ms")
+            raise program_.LoadError(f"loading took longer than {self._limits.load_ms_max:g} ms")
         if end == "tampered":
-            raise program.LoadError(f"the program wrote to the result channel: {self._detail}")
+            raise program_.LoadError(f"the program wrote to the result channel: {self._detail}")
         (reply,) = self._replies
         if reply.status != 0:
-            raise program.LoadError(_described(reply))
+            raise program_.LoadError(_described(reply), line=reply.line or None)
 
-    async def _exchange(self, frame: bytes, seconds: Sequence[float]) -> End:
-        """Send *frame* and wait until its results are in or the process is beyond use."""
+    async def _exchange(
+        self, frame: bytes, seconds: Sequence[float], *, answers: int | None = None
+    ) -> End:
+        """Send *frame* and wait until its results are in or the process is beyond use.
+
+        One answer for each of *seconds*, unless *answers* says otherwise.
+        """
         if not self.usable:
             self._replies, self._detail = [], "it had ended before"
             return "died"
         self._seconds = seconds
         self._sums = list(itertools.accumulate(seconds))
         self._replies = []
+        self._answers = len(seconds) if answers is None else answers
         self._future = future = self._loop.create_future()
         self._begun = time.monotonic()
         self._timer = self._loop.call_later(seconds[0] + self._grace_s, self._watch)
@@ -246,9 +270,9 @@ class Executor:
             replies = frames.decode(data[used + frames.HEADER.size : end])
             self._replies += replies
             used = end
-            if not replies or len(self._replies) > len(self._seconds):
+            if bool(replies) != bool(self._answers) or len(self._replies) > self._answers:
                 raise frames.TamperError("a frame with the wrong number of results")
-            if len(self._replies) == len(self._seconds):
+            if len(self._replies) == self._answers:
                 self._finish("done")
                 break
         return used
@@ -298,27 +322,35 @@ class Executor:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    async def _epitaph(self) -> str:
+    @property
+    def pid(self) -> int | None:
+        """None once it has ended."""
+        return memory.pid(self._pidfd) if self._pidfd >= 0 else None
+
+    async def _epitaph(self) -> tuple[End, str]:
+        """Of what it died."""
         try:
             async with asyncio.timeout(self._limits.exit_ms_max / 1000):
-                code = await asyncio.shield(self._ended)
+                ended = await asyncio.shield(self._ended)
         except TimeoutError:
-            return "it does not end"
-        if code >= 0:
-            return f"it exited with status {code}"
+            return "died", "it does not end"
+        if _NO_MEMORY.search(ended.last_words):
+            return "out_of_memory", "it ran out of memory"
+        if ended.code >= 0:
+            return "died", f"it exited with status {ended.code}"
         try:
-            return f"it was killed by {signal.Signals(-code).name}"
+            return "died", f"it was killed by {signal.Signals(-ended.code).name}"
         except ValueError:
-            return f"it was killed by signal {-code}"
+            return "died", f"it was killed by signal {-ended.code}"
 
 
 def _encoded(code: str, bytes_max: int) -> bytes:
     try:
         text = code.encode()
     except UnicodeEncodeError as error:
-        raise program.LoadError("the program is not UTF-8 text") from error
+        raise program_.LoadError("the program is not UTF-8 text") from error
     if len(text) > bytes_max:
-        raise program.LoadError(f"the program exceeds {bytes_max} bytes")
+        raise program_.LoadError(f"the program exceeds {bytes_max} bytes")
     return text
 
 

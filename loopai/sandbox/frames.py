@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from loopai.sandbox import outcome
+from streams import messages
 
 HEADER: Final = struct.Struct("<IQ")
 """Bytes of payload, nonce of the batch. The same as in `inside/wire.py`, as is all of this."""
@@ -36,6 +37,9 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     error_type: str = ""
     message: str = ""
     stdout: str = ""
+    line: int = 0
+    """0: not known."""
+    traceback: str = ""
 
 
 class TamperError(Exception):
@@ -46,8 +50,8 @@ _encoder = msgspec.msgpack.Encoder()
 _replies = msgspec.msgpack.Decoder(list[Reply])
 
 
-def encode_load(nonce: int, code: bytes, seconds: float) -> bytes:
-    return _frame(nonce, _encoder.encode((LOAD, code, float(seconds))))
+def encode_load(nonce: int, code: bytes, seconds: float, language: messages.Language) -> bytes:
+    return _frame(nonce, _encoder.encode((LOAD, code, float(seconds), language)))
 
 
 def encode_run(nonce: int, inputs: Sequence[bytes], seconds: Sequence[float]) -> bytes:
@@ -65,6 +69,6 @@ def decode(payload: memoryview) -> list[Reply]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TamperError(f"a frame that cannot be decoded: {error}") from error
     for reply in replies:
-        if not 0 <= reply.status < len(KINDS) or reply.elapsed_us < 0:
+        if not 0 <= reply.status < len(KINDS) or min(reply.elapsed_us, reply.line) < 0:
             raise TamperError("a result with a status that does not exist")
     return replies

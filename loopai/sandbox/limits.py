@@ -10,18 +10,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one executor unless it says otherwise. Construction checks the relations."""
 
     memory_bytes_max: int = 256 * MIB
-    """Address space of an executor; the interpreter itself takes about 60 MiB of it."""
+    """Of Python the address space, of which the interpreter takes about 60 MiB. Of Deno the heap,
+    and what typed arrays take beside it."""
     stack_bytes_max: int = 8 * MIB
     files_max: int = 32
     """Open files of an executor."""
-    tmp_bytes_max: int = 16 * MIB
-    """`/tmp` of a cell, and the largest file in it."""
 
     code_bytes_max: int = MIB
     input_bytes_max: int = MIB
     output_bytes_max: int = 512 * KIB
     stdout_bytes_max: int = 8 * KIB
     message_bytes_max: int = 2 * KIB
+    """Of a message, and of a traceback."""
     request_bytes_max: int = 2 * MIB
     """Payload of a frame to an executor; larger batches travel in several."""
     reply_bytes_max: int = MIB
@@ -34,7 +34,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Items of one frame; larger batches travel in several."""
 
     start_ms_max: float = 20_000
-    """From starting bubblewrap until init is ready; 60 to 140 ms on an idle machine."""
+    """From starting bubblewrap until init is ready, 60 to 140 ms on an idle machine; and from a
+    fork until the executor is hardened, 3 ms in Python and 40 ms in Deno."""
     load_ms_max: float = 2_000
     """Compiling and importing a program."""
     grace_ms: float = 5.0
@@ -54,7 +55,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("input_bytes_max must fit into request_bytes_max")
         # A reply holds what is below flush_bytes and one result of full size more; KIB covers the
         # headers of that one. Replacing a lone surrogate does not lengthen a text.
-        one = self.output_bytes_max + self.stdout_bytes_max + self.message_bytes_max + KIB
+        one = self.output_bytes_max + self.stdout_bytes_max + 2 * self.message_bytes_max + KIB
         if self.flush_bytes + one > self.reply_bytes_max:
             raise ValueError("flush_bytes and one full result must fit into reply_bytes_max")
         if 8 * self.request_bytes_max > self.memory_bytes_max:

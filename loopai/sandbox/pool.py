@@ -3,13 +3,30 @@
 import asyncio
 import collections
 import contextlib
+import functools
+import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from loopai.sandbox import bubblewrap, cell, enclosure, limits, outcome, program, runtimes
+from loopai.sandbox import (
+    cell,
+    enclosure,
+    limits,
+    memory,
+    outcome,
+    program,
+    runtimes,
+    statistics,
+)
+from loopai.sandbox.runtimes import runtime
+from streams import messages
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
+
+WEIGH_S: Final = 5.0
+"""How often the memory of all cells is measured at most; 64 cells take about 50 ms of a thread."""
 
 
 class _Entry(msgspec.Struct):
@@ -20,22 +37,38 @@ class _Entry(msgspec.Struct):
 class CellPool:
     """Runs programs, each in a cell of its own. Closed by the one who made it.
 
-    At most *cells_max* cells, and a blank one kept ready so that a new program waits for a fork
-    and not for an interpreter.
+    At most *cells_max* cells, of *memory_bytes_max* together (None: no bound), and a blank one kept
+    ready so that a new program waits for a fork and not for an interpreter. The memory is measured
+    now and then, and cells that are in use stay: for a while it may be more.
     """
 
-    def __init__(self, limits: limits.Limits, *, cells_max: int) -> None:
+    def __init__(
+        self, limits: limits.Limits, *, cells_max: int, memory_bytes_max: int | None = None
+    ) -> None:
         if cells_max < 1:
             raise ValueError("cells_max must be at least 1")
-        self._limits = limits
-        self._cells_max = cells_max
-        self._cells: collections.OrderedDict[Key, _Entry] = collections.OrderedDict()
-        self._changed = asyncio.Condition()
-        self._interpreter: asyncio.Task[bubblewrap.Interpreter] | None = None
-        self._blank: asyncio.Task[enclosure.Enclosure] | None = None
-        self._closed = False
         self.languages = runtimes.languages()
         """What this pool can run; a program in another language raises LoadError."""
+        self.statistics = statistics.Statistics()
+        self._limits = limits
+        self._cells_max = cells_max
+        self._memory_bytes_max = memory_bytes_max
+        self._cells: collections.OrderedDict[Key, _Entry] = collections.OrderedDict()
+        self._changed = asyncio.Condition()
+        self._runtimes: dict[runtime.Name, asyncio.Task[runtime.Runtime]] = {}
+        self._blanks: dict[runtime.Name, asyncio.Task[enclosure.Enclosure]] = {}
+        self._weighing: asyncio.Task[None] | None = None
+        self._weighed = time.monotonic()
+        self._closed = False
+
+    @property
+    def cells(self) -> int:
+        """How many cells hold a program."""
+        return len(self._cells)
+
+    def memory_bytes(self) -> int:
+        """Return what all cells and their processes take now; up to a millisecond for each cell."""
+        return memory.used(self._pids())
 
     async def run(
         self, program: program.Program, inputs: Sequence[bytes], timeouts_ms: Sequence[float]
@@ -62,24 +95,25 @@ class CellPool:
         async with self._changed:
             self._changed.notify_all()
             entries, self._cells = list(self._cells.values()), collections.OrderedDict()
+        if self._weighing is not None:
+            await _cancelled(self._weighing)
         await asyncio.gather(*(entry.cell.close() for entry in entries))
-        blank, self._blank = self._blank, None
-        if blank is not None:
-            blank.cancel()
-            await asyncio.wait({blank})
-            if not blank.cancelled() and blank.exception() is None:
+        blanks, self._blanks = self._blanks, {}
+        for blank in blanks.values():
+            if await _cancelled(blank):
                 await blank.result().close()
-        if self._interpreter is not None:
-            self._interpreter.cancel()
-            await asyncio.wait({self._interpreter})
+        for found in self._runtimes.values():
+            await _cancelled(found)
 
     @contextlib.asynccontextmanager
     async def _borrow(self, program: program.Program) -> AsyncIterator[cell.Cell]:
-        key = (program.tenant, program.digest, program.isolation)
+        key = (program.tenant, program.digest, program.isolation, program.language)
         entry = self._cells.get(key)
         if entry is None:
+            self.statistics.misses += 1
             entry = await self._admit(key, program)
         else:
+            self.statistics.hits += 1
             self._cells.move_to_end(key)
         entry.users += 1
         try:
@@ -89,39 +123,95 @@ class CellPool:
             if entry.users == 0 and len(self._cells) >= self._cells_max:
                 async with self._changed:
                     self._changed.notify()
+            self._keep_within_memory()
 
     async def _admit(self, key: Key, program: program.Program) -> _Entry:
-        async with self._changed:
-            while True:
-                if self._closed:
-                    raise RuntimeError("the pool is closed")
-                entry = self._cells.get(key)
-                if entry is not None:
-                    return entry
-                if len(self._cells) < self._cells_max:
-                    entry = _Entry(cell=cell.Cell(program, self._limits, self._open_enclosure))
-                    self._cells[key] = entry
-                    return entry
-                idle = next((k for k, e in self._cells.items() if e.users == 0), None)
-                if idle is None:
-                    await self._changed.wait()
-                else:
-                    await self._cells.pop(idle).cell.close()
-
-    async def _open_enclosure(self) -> enclosure.Enclosure:
-        blank, self._blank = self._blank, None
+        self.statistics.waiting += 1
         try:
-            opened = await (blank or asyncio.ensure_future(self._start()))
+            async with self._changed:
+                return await self._room(key, program)
+        finally:
+            self.statistics.waiting -= 1
+
+    async def _room(self, key: Key, program: program.Program) -> _Entry:
+        while True:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            entry = self._cells.get(key)
+            if entry is not None:
+                return entry
+            if len(self._cells) < self._cells_max:
+                made = cell.Cell(
+                    program,
+                    self._limits,
+                    functools.partial(self._open_enclosure, program.language),
+                    self.statistics,
+                )
+                entry = self._cells[key] = _Entry(cell=made)
+                return entry
+            if not await self._evict():
+                await self._changed.wait()
+
+    async def _evict(self) -> bool:
+        """Close the cell that was used least recently of those that are idle, if one is."""
+        idle = next((key for key, entry in self._cells.items() if entry.users == 0), None)
+        if idle is None:
+            return False
+        self.statistics.evictions += 1
+        await self._cells.pop(idle).cell.close()
+        return True
+
+    def _keep_within_memory(self) -> None:
+        now = time.monotonic()
+        if self._memory_bytes_max is None or now - self._weighed < WEIGH_S:
+            return
+        if self._weighing is None or self._weighing.done():
+            self._weighed = now
+            self._weighing = asyncio.create_task(self._weigh(self._memory_bytes_max))
+
+    async def _weigh(self, bytes_max: int) -> None:
+        while await asyncio.to_thread(memory.used, self._pids()) > bytes_max:
+            async with self._changed:
+                if not await self._evict():
+                    return
+
+    def _pids(self) -> list[int]:
+        found = [pid for entry in self._cells.values() for pid in entry.cell.pids]
+        for blank in self._blanks.values():
+            if blank.done() and not blank.cancelled() and blank.exception() is None:
+                found += blank.result().pids
+        return found
+
+    async def _open_enclosure(self, language: messages.Language) -> enclosure.Enclosure:
+        name = runtime.BY_LANGUAGE.get(language)
+        if name is None:
+            raise program.LoadError(f"there is no runtime for {language}")
+        blank = self._blanks.pop(name, None)
+        try:
+            opened = await (blank or asyncio.ensure_future(self._start(name)))
+            self.statistics.blanks_used += blank is not None
         except enclosure.EnclosureError:
             if blank is None:
                 raise
-            opened = await self._start()
-        if self._blank is None and not self._closed:
-            self._blank = asyncio.create_task(self._start())
+            opened = await self._start(name)
+        except runtime.MissingError as error:
+            if name == "python":
+                raise
+            raise program.LoadError(f"this worker cannot run {language}: {error}") from error
+        if name not in self._blanks and not self._closed:
+            self._blanks[name] = asyncio.create_task(self._start(name))
         return opened
 
-    async def _start(self) -> enclosure.Enclosure:
-        if self._interpreter is None:
-            self._interpreter = asyncio.create_task(bubblewrap.discover())
-        interpreter = await asyncio.shield(self._interpreter)
-        return await enclosure.Enclosure.open(interpreter, self._limits)
+    async def _start(self, name: runtime.Name) -> enclosure.Enclosure:
+        if name not in self._runtimes:
+            self._runtimes[name] = asyncio.create_task(runtimes.discover(name))
+        found = await asyncio.shield(self._runtimes[name])
+        self.statistics.cells_started += 1
+        return await enclosure.Enclosure.open(found, self._limits)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> bool:  # Any: whatever it was to return
+    """End *task*; whether it had come to its result before."""
+    task.cancel()
+    await asyncio.wait({task})
+    return not task.cancelled() and task.exception() is None

@@ -16,4 +16,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadError(Exception):
-    """The program cannot be loaded. The message gives the line and the reason."""
+    """The program cannot be loaded. The message gives the line, where known, and the reason."""
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line

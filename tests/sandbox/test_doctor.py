@@ -9,6 +9,7 @@ import pytest
 
 from loopai.sandbox import bubblewrap, doctor, escapes, limits, outcome
 from loopai.sandbox.inside import seccomp
+from loopai.sandbox.runtimes import deno, runtime
 
 
 async def test_machine_is_fit():
@@ -53,7 +54,8 @@ async def test_inspection_tries_to_get_out_and_cannot():
     found = await doctor.inspect()
     assert found.fit, found.problems
     assert {attempt.verdict for attempt in found.attempts} == {"refused"}
-    assert {attempt.name for attempt in found.attempts} >= {each.name for each in escapes.PYTHON}
+    tried = {(attempt.language, attempt.name) for attempt in found.attempts}
+    assert tried == {(each.language, each.name) for each in escapes.PYTHON + escapes.JAVASCRIPT}
     assert {layer.name for layer in found.layers} >= {
         *("kernel", "bubblewrap", "namespaces", "seccomp", "Landlock", "Python", "Deno")
     }
@@ -105,10 +107,10 @@ async def test_what_bubblewrap_says_is_followed_by_what_to_do(
 def test_the_attempts_reach_something_outside_of_a_cell():
     """A probe that is refused everywhere proves nothing."""
     # These would leave something behind, end the process, or need a host or more privileges.
-    left_out = {"write outside /tmp", "mount a file system", "use io_uring", "raise its own limits"}
+    left_out = {"write a file", "mount a file system", "use io_uring", "raise its own limits"}
     left_out |= {"run another program", "forge an answer", "run past its deadline"}
     wanted = [each.name for each in escapes.PYTHON if each.name not in left_out]
-    setting = {"file": __file__, "python": sys.executable, "memory_bytes": 2**20, "disk_mib": 1}
+    setting = {"file": __file__, "executable": sys.executable, "memory_bytes": 2**20}
     code = f"""
 import os
 {escapes.PYTHON_PROBE}
@@ -124,19 +126,46 @@ for name in {wanted!r}:
     assert done.stdout.splitlines() == [f"{name}: 0" for name in wanted]
 
 
+def test_the_attempts_in_javascript_reach_something_outside_of_a_cell(tmp_path):
+    """With every permission of Deno's; in a cell the kernel refuses what these would not."""
+    left_out = {"write a file", "take more memory than it may", "run past its deadline"}
+    # Reading it succeeds, and what was read is not JavaScript.
+    left_out.add("import a file of the host")
+    wanted = [each.name for each in escapes.JAVASCRIPT if each.name not in left_out]
+    setting = json.dumps({"file": __file__, "executable": "/bin/true", "memory_bytes": 2**20})
+    probe = tmp_path / "probe.js"
+    probe.write_text(
+        f"{escapes.JAVASCRIPT_PROBE}\n"
+        f"for (const attempt of {json.dumps(wanted)})\n"
+        f"  console.log(attempt, await run({{ ...{setting}, attempt }}));\n"
+        "await imported().catch((error) => console.log(error.name));\n"
+        "Deno.exit(0);\n"
+    )
+    done = subprocess.run(
+        [deno.find(), "run", "--quiet", "--allow-all", "--no-config", str(probe)],
+        env={**os.environ, "NO_COLOR": "1", "DENO_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [*(f"{name} true" for name in wanted), "SyntaxError"]
+
+
 @pytest.mark.parametrize(
     ("ends", "kind", "output", "verdict"),
     [
-        (None, "success", b"false", "refused"),
-        (None, "success", b"true", "reached"),
-        (None, "success", b"null", "reached"),
-        (None, "killed", None, "unclear"),
-        (None, "error", None, "unclear"),
-        (None, "lost", None, "unclear"),
-        ("timeout", "timeout", None, "refused"),
-        ("timeout", "success", b"true", "reached"),
-        ("timeout", "killed", None, "unclear"),
-        ("killed", "success", b"false", "reached"),
+        ((), "success", b"false", "refused"),
+        ((), "success", b"true", "reached"),
+        ((), "success", b"null", "reached"),
+        ((), "killed", None, "unclear"),
+        ((), "error", None, "unclear"),
+        ((), "lost", None, "unclear"),
+        (("timeout",), "timeout", None, "refused"),
+        (("timeout",), "success", b"true", "reached"),
+        (("timeout",), "killed", None, "unclear"),
+        (("killed", "out_of_memory"), "out_of_memory", None, "refused"),
+        (("killed",), "success", b"false", "reached"),
     ],
 )
 def test_only_what_was_refused_counts_as_refused(ends, kind, output, verdict):
@@ -185,24 +214,31 @@ def test_the_command_fails_with_how_to_get_what_is_missing(tmp_path, option):
 
 def test_machine_without_a_filter_is_named():
     with pytest.raises(seccomp.UnsupportedError, match="riscv64"):
-        seccomp.compile_filter("riscv64")
+        seccomp.compile_filter("riscv64", seccomp.PYTHON)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_filter_is_whole_instructions_within_the_kernel_s_bound(machine):
-    lines = seccomp.compile_filter(machine)
+@pytest.mark.parametrize(
+    ("calls", "starting"),
+    [(seccomp.PYTHON, False), (seccomp.DENO, False), (seccomp.DENO_START, True)],
+)
+def test_filter_is_whole_instructions_within_the_kernel_s_bound(machine, calls, starting):
+    lines = seccomp.compile_filter(machine, calls, starting=starting)
     assert len(lines) % 8 == 0
     assert len(lines) // 8 < 256
 
 
 @pytest.mark.parametrize("as_root", [True, False])
 def test_cell_sees_no_more_than_it_needs(as_root):
-    interpreter = bubblewrap.Interpreter(
-        executable="/opt/python/bin/python3", stdlib="/opt/python/lib/python3.11", libraries=()
+    python = runtime.Runtime(
+        name="python",
+        interpreter=("/opt/python/bin/python3",),
+        files={"/opt/python/bin/python3": "/opt/python/bin/python3.11"},
+        hidden=(),
+        environment={},
+        config={},
     )
-    argv = list(
-        bubblewrap.command("bwrap", interpreter, limits.Limits(), as_root=as_root, control_fd=9)
-    )
+    argv = list(bubblewrap.command("bwrap", python, limits.Limits(), as_root=as_root, control_fd=9))
     assert "--proc" not in argv
     assert "--dev" not in argv
     assert "--share-net" not in argv

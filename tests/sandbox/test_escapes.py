@@ -182,7 +182,7 @@ async def test_attempt_ends_the_call_alone(hostile, host, name):
 async def test_environment_and_arguments_are_empty(cells):
     body = "return [dict(os.environ), sys.argv, os.getcwd()]"
     outcome = await cells.one(source(body), None)
-    assert json.loads(outcome.output) == ["reached", "[{}, [''], '/tmp']"]
+    assert json.loads(outcome.output) == ["reached", "[{}, [''], '/']"]
 
 
 async def test_descriptors_are_null_and_the_data_socket(cells):
@@ -282,13 +282,6 @@ async def test_shrinking_the_progress_page_is_refused(cells):
     """The page is closed and sealed: a host that reads a shrunk mapping would die of SIGBUS."""
     code = source("return [os.ftruncate(fd, 0) for fd in range(4, 32)]")
     assert (await cells.value(code))[0] == "refused"
-
-
-async def test_files_of_one_tenant_are_not_another_s(cells):
-    code = source("open('/tmp/left', 'a').write('x')\n    return len(open('/tmp/left').read())")
-    first = await cells.value(code, tenant="one")
-    second = await cells.value(code, tenant="two")
-    assert first == second == ["reached", "1"]
 
 
 async def test_patched_builtins_stay_in_their_executor(cells):

@@ -1,20 +1,19 @@
-"""pid 1 of a cell: trusted, imports the modules, forks executors, reaps them. Runs no program.
+"""pid 1 of a cell: trusted, makes executors and reaps them. Runs no program.
 
 Messages on its SEQPACKET control socket, in msgpack, file descriptors beside them:
 
     to the host    ["ready", landlock ABI]         + pidfd of init
                    ["spawned", number]             + pidfd of the executor
-                   ["exited", number, exit code]   in decimal; negative: the signal that killed it
+                   ["exited", number, exit code, last words]
+                   the code in decimal; negative: the signal that killed it
     from the host  ["spawn", number, uid or 0]    + data socket, progress page
 
 The end of the control socket is the end of the cell.
 """
 
 import ctypes
-import gc
 import importlib
 import json
-import mmap
 import os
 import select
 import signal
@@ -22,46 +21,43 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from loopai.sandbox.inside import executor, landlock, result, seccomp, wire
+from loopai.sandbox.inside import landlock, wire
 
 _MESSAGE_BYTES_MAX = 4096
-_TMP = "/tmp"  # noqa: S108 (the cell's own)
+_PIPE_BYTES = 64 * 1024
+_LAST_WORDS_BYTES = 1000
 
 
-def preload(modules: list[str]) -> None:
-    """Import all that a program may: afterwards nothing can be mapped executable."""
-    for name in modules:
-        importlib.import_module(name)
-    # Imported on first use by modules that a program may import.
-    for name in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "locale"):
-        importlib.import_module(name)
-    result.encode([{"warm": 1.5}], 100)
+class Runtime(Protocol):
+    """What a module `loopai.sandbox.inside.<runtime>` defines under this name."""
+
+    grants: dict[str, int]
+    """Landlock's, by path: all that an executor may reach."""
+
+    def __init__(self, config: Mapping[str, Any], machine: str) -> None: ...
+
+    def become(
+        self, libc: ctypes.CDLL, *, rules: int, channel: int, page: int, user: int | None
+    ) -> None:
+        """Turn this process into an executor; comes back only if it could not."""
 
 
 class Init:
-    def __init__(self, control: socket.socket, config: Mapping[str, Any]) -> None:
+    def __init__(self, control: socket.socket, runtime: Runtime) -> None:
         self._control = control
-        self._config = config
+        self._runtime = runtime
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._lines = seccomp.compile_filter(os.uname().machine)
         level = landlock.abi(self._libc)
         if level < 1:
             raise OSError("landlock is not available in the cell")
-        stdlib = os.path.dirname(os.__file__)  # noqa: PTH120 (pathlib costs an import)
-        grants = {
-            stdlib: landlock.READ,
-            _TMP: landlock.READ_WRITE,
-            "/dev/null": landlock.READ | landlock.WRITE,
-            "/dev/urandom": landlock.READ,
-        }
-        self._rules = landlock.ruleset(self._libc, level, grants)
-        self._children: dict[int, tuple[int, int]] = {}
-        """pidfd: (number, pid)"""
+        self._rules = landlock.ruleset(self._libc, level, runtime.grants)
+        self._children: dict[int, tuple[int, int, int]] = {}
+        """pidfd: (number, pid, read end of its stderr)"""
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-        self._tell(["ready", level], os.pidfd_open(os.getpid()))
+        self._tell([wire.text("ready"), wire.integer(level)], os.pidfd_open(os.getpid()))
 
     def serve(self) -> None:
         while True:
@@ -80,46 +76,46 @@ class Init:
         message: Any = wire.decode(memoryview(data))
         number, user = message[1], message[2]
         channel, page = fds
+        # Never read while the executor lives: one that fills it hears that it is full.
+        words, stderr = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            self._become_executor(channel, page, user or None)
-        os.close(channel)
-        os.close(page)
+            self._become_executor(channel, page, stderr, user or None)
+        for fd in (channel, page, stderr):
+            os.close(fd)
         pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (number, pid)
+        self._children[pidfd] = (number, pid, words)
         self._poll.register(pidfd, select.POLLIN)
-        self._tell(["spawned", number], os.dup(pidfd))
+        self._tell([wire.text("spawned"), wire.integer(number)], os.dup(pidfd))
 
-    def _become_executor(self, channel: int, page: int, user: int | None) -> None:
+    def _become_executor(self, channel: int, page: int, stderr: int, user: int | None) -> None:
         try:
-            mapped = mmap.mmap(page, mmap.PAGESIZE)
-            os.dup2(channel, executor.DATA_FD)
-            executor.harden(
-                self._libc,
-                rules=self._rules,
-                lines=self._lines,
-                limits=self._config["limits"],
-                user=user,
+            os.dup2(stderr, 2)
+            self._runtime.become(
+                self._libc, rules=self._rules, channel=channel, page=page, user=user
             )
-            executor.Executor(self._config, mapped).serve()
         except BaseException:  # noqa: BLE001 (the process ends here)
-            # To init's stderr while hardening, afterwards to the program's own capture.
             traceback.print_exc()
         finally:
             # Never back into init's loop, whatever was raised.
             os._exit(70)
 
     def _reap(self, pidfd: int) -> None:
-        number, pid = self._children.pop(pidfd)
+        number, pid, words = self._children.pop(pidfd)
         _, status = os.waitpid(pid, 0)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        self._tell(["exited", number, str(os.waitstatus_to_exitcode(status))], None)
+        try:
+            last = os.read(words, _PIPE_BYTES)[-_LAST_WORDS_BYTES:]
+        except BlockingIOError:
+            last = b""  # not the end: somebody else holds it, such as a fork not yet reaped
+        os.close(words)
+        code = str(os.waitstatus_to_exitcode(status))
+        self._tell(
+            [wire.text("exited"), wire.integer(number), wire.text(code), wire.binary(last)], None
+        )
 
-    def _tell(self, message: list[str | int], fd: int | None) -> None:
-        parts = [
-            wire.text(part) if isinstance(part, str) else wire.integer(part) for part in message
-        ]
+    def _tell(self, parts: list[bytes], fd: int | None) -> None:
         data = wire.array(len(parts)) + b"".join(parts)
         try:
             socket.send_fds(self._control, [data], [] if fd is None else [fd])
@@ -142,10 +138,6 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.umask(0o077)
-    # Pages shared with the executors stay shared: what is alive now is never collected.
-    preload(config["modules"])
-    gc.collect()
-    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Init(control, config).serve()
+    runtime = importlib.import_module(f"loopai.sandbox.inside.{config['runtime']}")
+    Init(control, runtime.Runtime(config, os.uname().machine)).serve()

@@ -30,9 +30,9 @@ def _loaded() -> list[str]:
 
 
 def main() -> None:
-    from loopai.sandbox.inside import init  # noqa: PLC0415 (the path is set by the caller)
+    from loopai.sandbox.inside import python  # noqa: PLC0415 (the path is set by the caller)
 
-    init.preload(json.loads(sys.argv[1]))
+    python.preload(json.loads(sys.argv[1]))
     stdlib = os.path.dirname(os.__file__)  # noqa: PTH120 (init has no pathlib either)
     libraries = [name for name in _loaded() if not name.startswith(stdlib + "/")]
     print(json.dumps({"stdlib": stdlib, "libraries": libraries}))  # noqa: T201 (its answer)

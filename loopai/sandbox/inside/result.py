@@ -7,6 +7,8 @@ from collections.abc import Iterator
 DEPTH_MAX = 64
 INTEGER_MAX = 2**53
 PROGRAM_FILE = "program.py"
+FRAMES_MAX = 20
+"""Of a traceback that is shown; the innermost ones, where a recursion ended."""
 
 # The C encoder that `json` itself makes for each call; the values it gets are plain already.
 _quote = json.encoder.encode_basestring
@@ -115,23 +117,43 @@ class _Copy:
         return text
 
 
+def _frames(error: BaseException) -> Iterator[tuple[int, str]]:
+    """Line and function of every frame of the program in the traceback of *error*."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename == PROGRAM_FILE:
+            yield trace.tb_lineno, code.co_name
+        trace = trace.tb_next
+
+
 def line_of(error: BaseException) -> int | None:
     """Return the innermost line of the program in the traceback of *error*."""
     line = None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == PROGRAM_FILE:
-            line = trace.tb_lineno
-        trace = trace.tb_next
+    for line, _ in _frames(error):  # noqa: B007 (the last one is wanted)
+        pass
     return line
 
 
-def describe(error: BaseException) -> tuple[str, str]:
-    """Return type and message of *error*, with its line. `__str__` of it may do anything."""
+def describe(error: BaseException) -> tuple[str, str, int | None]:
+    """Return type, message and line of *error*. `__str__` of it may do anything."""
     kind = type.__dict__["__name__"].__get__(type(error))
     if isinstance(error, SyntaxError) and error.filename == PROGRAM_FILE:
-        line, message = error.lineno, str(error.msg)
-    else:
-        line, message = line_of(error), str(error)
-    where = "" if line is None else f"line {line}: "
-    return kind, f"{where}{message}" if message else where.removesuffix(": ")
+        return kind, str(error.msg), error.lineno
+    return kind, str(error), line_of(error)
+
+
+def traceback_of(error: BaseException, text: str, last: str) -> str:
+    """Return the program's frames as Python shows them, and *last*; empty where it has none."""
+    frames = list(_frames(error))
+    if not frames:
+        return ""
+    source = text.splitlines()
+    shown = [(at, name) for at, name in frames if 0 < at <= len(source)][-FRAMES_MAX:]
+    lines = [
+        f'  File "{PROGRAM_FILE}", line {at}, in {name}\n    {source[at - 1].strip()}'
+        for at, name in shown
+    ]
+    if len(shown) < len(frames):
+        lines.insert(0, f"  ({len(frames) - len(shown)} more frames)")
+    return "\n".join(["Traceback (most recent call last):", *lines, last])

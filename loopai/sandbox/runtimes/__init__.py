@@ -1,14 +1,15 @@
-"""What runs programs: one module for each runtime."""
+"""What runs programs: a module for each runtime says which files its cells get."""
 
-from typing import Final
-
-from loopai.sandbox.runtimes import deno
+from loopai.sandbox.runtimes import deno, python, runtime
 from streams import messages
-
-_DENO: Final[frozenset[messages.Language]] = frozenset({"javascript", "typescript"})
 
 
 def languages() -> frozenset[messages.Language]:
     """Return the languages that this machine can run. Starts nothing."""
-    found: frozenset[messages.Language] = frozenset({"python"})
-    return found | _DENO if deno.find() else found
+    here = {"python", "deno"} if deno.find() else {"python"}
+    return frozenset(each for each, name in runtime.BY_LANGUAGE.items() if name in here)
+
+
+async def discover(name: runtime.Name) -> runtime.Runtime:
+    """Return what cells of runtime *name* need here. MissingError where it is not installed."""
+    return await (deno.discover() if name == "deno" else python.discover())

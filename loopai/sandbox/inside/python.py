@@ -1,4 +1,4 @@
-"""The process that holds one program: hardens itself for good, then loads it and runs its calls.
+"""The executor of programs in Python: hardens itself for good, then loads one and runs its calls.
 
 Everything before `serve` runs before a byte of the program is read. From then on this process is
 the program's: nothing that it sends is believed without a check by the host.
@@ -6,6 +6,8 @@ the program's: nothing that it sends is believed without a check by the host.
 
 import builtins
 import ctypes
+import gc
+import importlib
 import io
 import json
 import mmap
@@ -19,11 +21,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from loopai.sandbox.inside import landlock, result, seccomp, wire
+from loopai.sandbox.inside import hardening, landlock, result, seccomp, wire
 
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
-_CLOSE_RANGE = 436
-_ALL_FDS = 0xFFFF_FFFF
 _RECEIVE_BYTES = 64 * 1024
 
 DATA_FD = 3
@@ -33,36 +32,53 @@ class Deadline(BaseException):
     """The soft deadline of the running call has passed. `except Exception` must not catch it."""
 
 
-def harden(
-    libc: ctypes.CDLL, *, rules: int, lines: bytes, limits: Mapping[str, int], user: int | None
-) -> None:
-    """Give up, in this order, all that a program does not need. Raises before it is half done."""
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "no_new_privs refused")
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "dumpable refused")
-    landlock.restrict(libc, rules)
-    for kind, bound in (
-        (resource.RLIMIT_AS, limits["memory_bytes_max"]),
-        (resource.RLIMIT_FSIZE, limits["tmp_bytes_max"]),
-        (resource.RLIMIT_NOFILE, limits["files_max"]),
-        (resource.RLIMIT_STACK, limits["stack_bytes_max"]),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-    ):
-        resource.setrlimit(kind, (bound, bound))
-    if user is not None:
-        # From uid 0 to another: the kernel clears every capability with it.
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-    # 0 and 1 are /dev/null since init started; 2 was init's stderr until here.
-    os.dup2(0, 2)
-    if libc.syscall(_CLOSE_RANGE, DATA_FD + 1, ctypes.c_uint(_ALL_FDS), 0):
-        raise OSError(ctypes.get_errno(), "close_range refused")
-    seccomp.install(libc, lines)
+class Runtime:
+    """Made once by init, whose modules every executor shares; `become` runs in a fresh fork."""
+
+    def __init__(self, config: Mapping[str, Any], machine: str) -> None:
+        self._config = config
+        self._lines = seccomp.compile_filter(machine, seccomp.PYTHON)
+        limits = config["limits"]
+        self._bounds = {
+            **hardening.NOTHING,
+            resource.RLIMIT_AS: limits["memory_bytes_max"],
+            resource.RLIMIT_STACK: limits["stack_bytes_max"],
+            resource.RLIMIT_NOFILE: limits["files_max"],
+        }
+        self.grants = {
+            os.path.dirname(os.__file__): landlock.READ,  # noqa: PTH120 (pathlib costs an import)
+            "/dev/null": landlock.READ | landlock.WRITE,
+            "/dev/urandom": landlock.READ,
+        }
+        preload(config["modules"])
+        # Pages shared with the executors stay shared: what is alive now is never collected.
+        gc.collect()
+        gc.freeze()
+
+    def become(
+        self, libc: ctypes.CDLL, *, rules: int, channel: int, page: int, user: int | None
+    ) -> None:
+        mapped = mmap.mmap(page, mmap.PAGESIZE)
+        os.dup2(channel, DATA_FD)
+        hardening.harden(
+            libc,
+            rules=rules,
+            bounds=self._bounds,
+            user=user,
+            fds=DATA_FD + 1,
+            lines=self._lines,
+        )
+        Executor(self._config, mapped).serve()
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Import all that a program may: afterwards nothing can be mapped executable."""
+    for name in modules:
+        importlib.import_module(name)
+    # Imported on first use by modules that a program may import.
+    for name in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "locale"):
+        importlib.import_module(name)
+    result.encode([{"warm": 1.5}], 100)
 
 
 class Capture(io.TextIOBase):
@@ -140,11 +156,13 @@ class Executor:
         self._buffer = bytearray(_RECEIVE_BYTES)
         self._capture = Capture(limits["stdout_bytes_max"])
         self._run: Callable[[object], object] | None = None
+        self._text = ""
         self._armed = False
 
     def serve(self) -> None:
         signal.signal(signal.SIGALRM, self._on_alarm)
         sys.stdout = sys.stderr = self._capture
+        self._send(0, [])  # hardened, and ready for a program
         while True:
             nonce, request = self._receive()
             if request[0] == wire.LOAD:
@@ -166,7 +184,7 @@ class Executor:
             try:
                 reply = self._call(data, seconds[index], started)
             except Deadline:  # it struck while another failure was being described
-                reply = _failure(wire.TIMEOUT, 0, "timeout", "timed out", "")
+                reply = _failure(wire.TIMEOUT, 0, "timeout", "timed out", "", 0, "")
             results.append(reply)
             size += len(reply)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -194,7 +212,8 @@ class Executor:
         wire.PAGE.pack_into(self._page, 0, nonce, 0, started)
         try:
             self._armed = True
-            self._run = self._entry(str(code, "utf-8"))
+            self._text = str(code, "utf-8")
+            self._run = self._entry(self._text)
             self._armed = False
         except BaseException as error:  # noqa: BLE001 (as in _call)
             reply = self._failed(error, started)
@@ -225,35 +244,35 @@ class Executor:
     def _failed(self, error: BaseException, started: float) -> bytes:
         """Still armed: `__str__` of an exception may hang."""
         status, kind, message = wire.ERROR, "error", "the exception could not be described"
+        line, trace = None, ""
         try:
+            line = result.line_of(error)
             if isinstance(error, Deadline):
-                line = result.line_of(error)
-                where = "" if line is None else f"line {line}: "
-                status, kind, message = wire.TIMEOUT, "timeout", f"{where}timed out"
-            elif isinstance(error, MemoryError):
-                kind, message = result.describe(error)
-                status, kind = wire.OUT_OF_MEMORY, "out_of_memory"
-                message = message if ": " in message else f"{message}: out of memory".lstrip(": ")
+                status, kind, message = wire.TIMEOUT, "timeout", "timed out"
             elif isinstance(error, result.TooLargeError):
                 status, kind = wire.OUTPUT_TOO_LARGE, "output_too_large"
                 message = f"the result exceeds {self._output_bytes_max} bytes"
             elif isinstance(error, result.InvalidError):
                 status, kind, message = wire.INVALID_RESULT, "invalid_result", str(error)
             else:
-                kind, message = result.describe(error)
+                kind, message, line = result.describe(error)
+                if isinstance(error, MemoryError):
+                    status, kind = wire.OUT_OF_MEMORY, "out_of_memory"
+                    message = message or "out of memory"
+            trace = result.traceback_of(error, self._text, f"{kind}: {message}")
         except Deadline:
             status, kind, message = wire.TIMEOUT, "timeout", "timed out describing an exception"
         except BaseException:  # noqa: BLE001, S110 (what was assumed above stands)
             pass
         self._armed = False
+        if line is not None:
+            message = f"line {line}: {message}" if message else f"line {line}"
         elapsed_us = int((time.monotonic() - started) * 1e6)
+        # A character takes at most four bytes of UTF-8.
+        length = self._message_bytes_max // 4
+        stdout = self._capture.take() if self._capture.parts else ""
         return _failure(
-            status,
-            elapsed_us,
-            kind[:100],
-            # A character takes at most four bytes of UTF-8.
-            message[: self._message_bytes_max // 4],
-            self._capture.take() if self._capture.parts else "",
+            status, elapsed_us, kind[:100], message[:length], stdout, line or 0, trace[-length:]
         )
 
     def _on_alarm(self, _number: int, _frame: types.FrameType | None) -> None:
@@ -293,12 +312,16 @@ def _read(into: memoryview) -> int:
     return size
 
 
-def _failure(status: int, elapsed_us: int, kind: str, message: str, stdout: str) -> bytes:
+def _failure(  # noqa: PLR0917 (in the order of the wire)
+    status: int, elapsed_us: int, kind: str, message: str, stdout: str, line: int, trace: str
+) -> bytes:
     return (
-        struct.pack("BB", 0x96, status)
+        struct.pack("BB", 0x98, status)
         + wire.integer(elapsed_us)
         + b"\xc4\x00"
         + wire.text(kind)
         + wire.text(message)
         + wire.text(stdout)
+        + wire.integer(line)
+        + wire.text(trace)
     )

@@ -1,0 +1,48 @@
+"""How much memory processes take, shared pages divided among those who share them."""
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_PSS: Final = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
+_PID: Final = re.compile(r"^Pid:\s+(\d+)", re.MULTILINE)
+_KIB: Final = 1024
+_RESIDENT: Final = 1
+"""Field of /proc/<pid>/statm, in pages."""
+
+
+def pid(pidfd: int) -> int | None:
+    """Return the process that *pidfd* stands for; None when it has ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:  # noqa: PTH123 (a string in)
+        found = _PID.search(file.read())
+    return int(found[1]) if found else None
+
+
+def used(pids: Iterable[int]) -> int:
+    """Return the bytes that *pids* take, about 0.3 ms each. Ended ones take none.
+
+    PSS; where the kernel keeps that from us, what is resident, which counts shared pages whole.
+    """
+    return sum(map(_used, pids))
+
+
+def _used(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
+            found = _PSS.search(file.read())
+        if found:
+            return int(found[1]) * _KIB
+    except PermissionError:
+        return _resident(pid)
+    except OSError:
+        pass
+    return 0
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123
+            return int(file.read().split()[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
