@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from loopai import errors
 from loopai.catalog import catalog, programs
 from loopai.sandbox import doctor, limits, pool
-from workers import runtime
+from workers import metrics, runtime
 
 
 @contextlib.asynccontextmanager
@@ -22,7 +22,10 @@ async def opened(
     bounds = limits.Limits(memory_bytes_max=host.settings.cell_memory_bytes_max)
     async with catalog.Catalog(host.connection, texts).opened() as known:
         cells = pool.CellPool(bounds, cells_max=cells_max)
+        shown = metrics.CellCollector(cells)
+        host.registry.register(shown)
         try:
             yield known, cells
         finally:
+            host.registry.unregister(shown)
             await cells.close()

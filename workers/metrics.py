@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import (
@@ -13,15 +13,19 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from loopai import errors
 
+if TYPE_CHECKING:  # a pool without cells need not have them in memory
+    from loopai.sandbox import pool
+
 log = structlog.get_logger()
 
 VARIABLE: Final = "LOOPAI_METRICS"
+_LOOKS_MAX: Final = 3
 
 
 def registry() -> CollectorRegistry:
@@ -61,8 +65,8 @@ async def served(shown: CollectorRegistry, address: tuple[str, int] | None) -> A
 class WorkerCollector(Collector):
     """Who this worker is, and how busy."""
 
-    def __init__(self, pool: str, instance: str, slots: int, running: Callable[[], int]) -> None:
-        self._pool = pool
+    def __init__(self, name: str, instance: str, slots: int, running: Callable[[], int]) -> None:
+        self._name = name
         self._instance = instance
         self._slots = slots
         self._running = running
@@ -72,7 +76,7 @@ class WorkerCollector(Collector):
         info = GaugeMetricFamily(
             "loopai_worker_info", "1: which worker this is.", labels=("pool", "instance")
         )
-        info.add_metric((self._pool, self._instance), 1)
+        info.add_metric((self._name, self._instance), 1)
         yield info
         yield GaugeMetricFamily(
             "loopai_worker_slots", "Deliveries that this worker handles at once.", self._slots
@@ -80,3 +84,53 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "loopai_worker_deliveries", "Deliveries that are being handled.", self._running()
         )
+
+
+class CellCollector(Collector):
+    """What the cells of a worker do. Reads plain numbers, so that a call pays nothing for them."""
+
+    def __init__(self, cells: "pool.CellPool") -> None:
+        self._cells = cells
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the server's thread."""
+        counted = self._cells.statistics
+        for name, meaning, count in (
+            ("cells_started", "Cells started, blank ones included.", counted.cells_started),
+            ("cell_blanks_used", "Cells that were ready when wanted.", counted.blanks_used),
+            ("cell_executors_started", "Executors started.", counted.executors_started),
+            ("cell_hits", "Batches whose program was in a cell.", counted.hits),
+            ("cell_misses", "Batches whose program got a cell first.", counted.misses),
+            ("cell_evictions", "Cells closed to make room.", counted.evictions),
+        ):
+            yield CounterMetricFamily(f"loopai_{name}", meaning, count)
+        yield _by("loopai_cell_kills", "Executors ended, by cause.", "cause", counted.kills)
+        yield _by("loopai_cell_outcomes", "Calls, by how they ended.", "kind", counted.outcomes)
+        yield GaugeMetricFamily("loopai_cells", "Cells that hold a program.", self._cells.cells)
+        yield GaugeMetricFamily(
+            "loopai_cell_batches_waiting", "Batches that wait for a cell.", counted.waiting
+        )
+        memory_bytes = self._memory_bytes()
+        if memory_bytes is not None:
+            yield GaugeMetricFamily(
+                "loopai_cell_memory_bytes", "Memory of all processes in cells.", memory_bytes
+            )
+
+    def _memory_bytes(self) -> int | None:
+        """None where cells came and went all the while that we looked.
+
+        Not by the loop's thread: it would hold up every call for some 50 ms.
+        """
+        for _ in range(_LOOKS_MAX):
+            # What it goes through may change under it, or end.
+            with contextlib.suppress(RuntimeError, OSError):
+                return self._cells.memory_bytes()
+        return None
+
+
+def _by(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, meaning, labels=(label,))
+    # A copy, made at once: the loop's thread goes on counting.
+    for key, count in dict(counts).items():
+        family.add_metric((key,), count)
+    return family

@@ -182,9 +182,16 @@ JAVASCRIPT: Final = (
     Escape(name="run past its deadline", language="javascript", ends=("timeout",), timeout_ms=50.0),
 )
 
-# The import is literal because Deno reads such a file without asking its permissions.
+# The import is literal because Deno may read such a file without asking its permissions.
 JAVASCRIPT_PROBE: Final = """
-const imported = () => import("file:///etc/passwd");
+async function imported() {
+  try {
+    await import("file:///etc/passwd");
+  } catch (error) {
+    // Read, and not JavaScript.
+    if (!String(error).includes("SyntaxError")) throw error;
+  }
+}
 
 function take(setting) {
   const taken = [];
@@ -219,8 +226,8 @@ export async function run(setting) {
   try {
     await attempt(setting);
   } catch (error) {
-    // Read, the file would not have been JavaScript.
-    if (error instanceof SyntaxError || error instanceof RangeError) throw error;
+    // How the engine says that memory has run out.
+    if (error instanceof RangeError) throw error;
     return false;
   }
   return true;

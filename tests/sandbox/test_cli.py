@@ -51,6 +51,22 @@ def test_a_failure_says_its_kind_and_line_and_gives_exit_code_1(loopai):
     assert "inside/executor" not in done.stderr
 
 
+@pytest.mark.parametrize(("name", "typed"), [("upper.js", ""), ("upper.ts", ": string")])
+def test_the_suffix_says_the_language(loopai, tmp_path, name, typed):
+    """JavaScript and TypeScript run as Python does, and fail as it does."""
+    (tmp_path / name).write_text(
+        f"export function run(input{typed}) {{ console.log('seen', input);"
+        "return twice(input); }\n"
+        "const twice = (text) => text.repeat(2);\n"
+    )
+    done = loopai(name, "--input", '"ab"')
+    assert (done.returncode, done.stdout, done.stderr) == (0, '"abab"\n', "seen ab\n")
+    failed = loopai(name, "--input", "5")
+    assert failed.returncode == 1
+    assert "error (TypeError): line 2: text.repeat is not a function" in failed.stderr
+    assert f"{name.replace('upper', 'program')}:2:" in failed.stderr
+
+
 def test_many_inputs_have_a_line_each(loopai, tmp_path):
     """Line N of stdout belongs to input N, also behind one that failed; blank lines are nothing."""
     (tmp_path / "in.ndjson").write_text('"b"\n\n5\n"c"\n')

@@ -8,15 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loopai.embedded.broker import Broker
-from streams import connection, provision, topology
+from loopai.sandbox import limits, pool, program
+from streams import connection
+from tests.system import System
+from workers import metrics
 from workers.__main__ import POOLS
 
 WAIT_S = 60.0
@@ -57,15 +62,18 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def worker(pool: str, broker: Broker, tmp_path: Path) -> AsyncIterator[Worker]:
+async def worker(
+    name: str, broker: Broker, tmp_path: Path, **environment: str
+) -> AsyncIterator[Worker]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "workers", pool),
+        *(sys.executable, "-m", "workers", name),
         stderr=subprocess.PIPE,
         env={
             **os.environ,
             "LOOPAI_NATS_URL": broker.url,
             "LOOPAI_DATA_DIR": str(tmp_path / "data"),
             "LOOPAI_METRICS": "127.0.0.1:0",
+            **environment,
         },
     )
     started = Worker(process)
@@ -80,29 +88,81 @@ async def worker(pool: str, broker: Broker, tmp_path: Path) -> AsyncIterator[Wor
             await process.wait()
 
 
-@pytest.fixture
-async def provisioned(broker: Broker) -> Broker:
-    connected = await connection.connect(broker.url, name="test")
-    await provision.apply(connected, topology.topology())
-    await connected.close()
-    return broker
-
-
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("name", POOLS)
 async def test_every_pool_shows_who_it_is_and_stops_in_order(
-    pool: str, provisioned: Broker, tmp_path: Path
+    name: str, broker: Broker, bus: connection.Connection, tmp_path: Path
 ) -> None:
     """Any pool can be scraped, and its server does not keep it from ending."""
-    async with worker(pool, provisioned, tmp_path) as running:
+    async with worker(name, broker, tmp_path) as running:
         figures = await running.scrape()
-        (labels,) = [set(labels) for name, labels in figures if name == "loopai_worker_info"]
-        assert ("pool", pool) in labels
+        (labels,) = [labels for figure, labels in figures if figure == "loopai_worker_info"]
+        assert ("pool", name) in labels
         assert figures["loopai_worker_deliveries", frozenset()] == 0
         assert figures["loopai_worker_slots", frozenset()] >= 1
         assert figures["process_resident_memory_bytes", frozenset()] > 0
         running.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WAIT_S):
             assert await running.process.wait() == 0
+
+
+async def test_what_programs_do_in_cells_is_counted(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """A scrape of a real executor after real executions: outcomes, kills, cells, memory."""
+    loop = "def run(input):\n    while input == 'loop':\n        pass\n    return input\n"
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        worker("executor", broker, tmp_path, LOOPAI_RUN_MS_MAX="100") as running,
+    ):
+        system = await System.started(stack, broker, bus, tmp_path / "data", pools=())
+        await system.create("echo", code=loop)
+        for text in ("a", "b", "loop"):
+            await system.http.post("/api/v1/tasks/echo/execute", json={"input": text})
+        figures = await running.scrape()
+
+    assert figures["loopai_cell_outcomes_total", frozenset({("kind", "success")})] >= 2
+    assert figures["loopai_cell_outcomes_total", frozenset({("kind", "timeout")})] == 1
+    assert figures["loopai_cell_kills_total", frozenset({("cause", "timeout")})] == 1
+    assert figures["loopai_cells", frozenset()] >= 1
+    assert figures["loopai_cells_started_total", frozenset()] >= 1
+    assert figures["loopai_cell_executors_started_total", frozenset()] >= 2
+    assert figures["loopai_cell_hits_total", frozenset()] >= 2
+    assert figures["loopai_cell_misses_total", frozenset()] >= 1
+    assert figures["loopai_cell_batches_waiting", frozenset()] == 0
+    # A CPython takes some megabytes, however much it shares.
+    assert 2**20 < figures["loopai_cell_memory_bytes", frozenset()] < 2**30
+
+
+async def test_scrapes_of_another_thread_meet_cells_that_come_and_go() -> None:
+    """The figures belong to the loop's thread; a scrape in the middle must not fail."""
+    cells = pool.CellPool(limits.Limits(), cells_max=1)
+    shown = CollectorRegistry()
+    shown.register(metrics.CellCollector(cells))
+    over = threading.Event()
+    texts: list[str] = []
+
+    def scrape() -> None:
+        while not over.is_set():
+            texts.append(generate_latest(shown).decode())
+
+    scraping = asyncio.create_task(asyncio.to_thread(scrape))
+    try:
+        for number in range(10):
+            code = f"def run(input):\n    return {number}\n"
+            one = program.Program(tenant="one", digest=str(number), code=code)
+            (ended,) = await cells.run(one, [b"null"], [5_000.0])
+            assert ended.kind == "success"
+    finally:
+        over.set()
+        await scraping
+        await cells.close()
+    figures = parsed(generate_latest(shown).decode())
+    assert len(texts) > 1
+    assert figures["loopai_cell_misses_total", frozenset()] == 10
+    assert figures["loopai_cell_evictions_total", frozenset()] == 9
+    assert figures["loopai_cell_kills_total", frozenset({("cause", "closed")})] >= 10
+    assert figures["loopai_cells", frozenset()] == 0
+    assert figures["loopai_cell_memory_bytes", frozenset()] == 0
 
 
 @pytest.mark.parametrize(

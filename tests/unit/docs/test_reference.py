@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from loopai import errors, settings
 from loopai.cli import main
 from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
-from loopai.sandbox import modules, outcome
+from loopai.observe import metrics as observed
+from loopai.sandbox import limits, modules, outcome, pool, statistics
 from streams import topology
+from workers import metrics
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"
@@ -90,6 +93,44 @@ def test_every_stream_and_bucket_is_documented(name: str) -> None:
 def test_every_command_is_documented(command: str) -> None:
     """A command that the page leaves out is found."""
     assert f"`loopai {command}" in (REFERENCE / "cli.md").read_text()
+
+
+def shown(registry: CollectorRegistry) -> dict[str, tuple[str, set[str]]]:
+    """Type and labels of every sample's family, by the name that a query uses."""
+    found = {}
+    for family in registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        found[name] = (family.type, labels)
+    return found
+
+
+async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    """A figure that the page leaves out, or that was taken away, is found."""
+    ingress = observed.IngressMetrics()
+    ingress.requests.labels("route", "GET", "200").inc()
+    ingress.request_seconds.labels("route").observe(1)
+    ingress.executions.labels("success").inc()
+    workers = CollectorRegistry()
+    workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int))
+    cells = pool.CellPool(limits.Limits(), cells_max=1)
+    cells.statistics.kills["timeout"] += 1
+    cells.statistics.outcomes["timeout"] += 1
+    workers.register(metrics.CellCollector(cells))
+    wanted = shown(ingress.registry) | shown(workers)
+
+    text = (REFERENCE / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(loopai_\w+)` \| (\w+) \| (.*?) ?\| ", text, re.MULTILINE)
+    assert {
+        name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows
+    } == wanted
+
+
+def test_every_cause_of_a_kill_is_documented() -> None:
+    """A cause that the page leaves out, or that was taken away, is found."""
+    table = (REFERENCE / "metrics.md").read_text().partition("| cause | when |")[2]
+    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert named == set(get_args(statistics.Cause))
 
 
 def test_the_modules_that_a_program_may_import_are_listed() -> None:
