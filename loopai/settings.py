@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that one executor handles at once, per lane and runtime."""
     cells_max: int = 64
     """Warm cells that one executor keeps; the least recently used goes first."""
+    cells_bytes_max: int = 2048 * MIB
+    """Memory of all cells of one executor: beyond it the least recently used idle one goes."""
     cell_memory_bytes_max: int = 256 * MIB
     generator_slots: int = 1
 

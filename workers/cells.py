@@ -21,7 +21,9 @@ async def opened(
     texts = programs.FilesystemStore(host.settings.artifacts_dir)
     bounds = limits.Limits(memory_bytes_max=host.settings.cell_memory_bytes_max)
     async with catalog.Catalog(host.connection, texts).opened() as known:
-        cells = pool.CellPool(bounds, cells_max=cells_max)
+        cells = pool.CellPool(
+            bounds, cells_max=cells_max, memory_bytes_max=host.settings.cells_bytes_max
+        )
         shown = metrics.CellCollector(cells)
         host.registry.register(shown)
         try:
