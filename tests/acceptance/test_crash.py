@@ -139,7 +139,8 @@ async def test_a_program_that_kills_its_cell_hurts_only_its_own_call(product: Pr
     assert [b["output"] for b in bodies if b["status"] == "success"] == ["A", "B", "C", "D"]
     error = bodies[5]["error"]
     assert (error["type"], error["message"]) == ("ValueError", "line 7: no")
-    assert error["outcome"] == "error"
+    assert (error["outcome"], error["line"]) == ("error", 7)
+    assert 'File "program.py", line 7' in error["traceback"]
     assert bodies[3]["error"]["type"] == "out_of_memory"
 
 

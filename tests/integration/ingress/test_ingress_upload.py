@@ -88,6 +88,71 @@ async def test_what_cannot_be_loaded_is_refused_with_line_and_reason(
     assert await _none_stored(system)
 
 
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("javascript", "export function run(input) { return input.toUpperCase(); }\n"),
+        ("typescript", "export const run = (input: string): string => input.toUpperCase();\n"),
+    ],
+)
+async def test_scripts_are_checked_stored_and_run(system: System, language: str, code: str) -> None:
+    """A program in another language goes the same way as one in Python."""
+    await _task(system, examples=EXAMPLES)
+    body = {"code": code, "language": language, "activate": True}
+    stored = (await system.http.post(ARTIFACTS, json=body)).json()
+    assert (stored["language"], stored["isolation"]) == (language, "shared"), stored
+    assert "tried on 3 examples" in stored["status_reason"]
+    assert stored["complexity_metrics"]["lines_of_code"] == 1
+    answer = (await system.execute("hello")).json()
+    assert (answer["status"], answer["output"]) == ("success", "HELLO")
+
+
+async def test_a_stateful_script_is_run_in_fresh_processes(system: System) -> None:
+    """What is found of Python is found of others."""
+    await _task(system, examples=EXAMPLES)
+    code = "let n = 0;\nexport function run(input) { n += 1; return String(n); }\n"
+    body = {"code": code, "language": "javascript", "activate": True}
+    stored = (await system.http.post(ARTIFACTS, json=body)).json()
+    assert stored["isolation"] == "batch", stored
+    assert 'the input "c" gave "3" at first and "4" after other inputs' in stored["status_reason"]
+    assert [(await system.execute("x")).json()["output"] for _ in range(3)] == ["1"] * 3
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "line"),
+    [
+        ("javascript", "export function run(input) {\n  return (;\n}\n", 2),
+        ("typescript", "const a: number = 1;\nexport function run(input: ) { }\n", 2),
+        ("javascript", "export function walk(input) { }\n", None),
+        ("javascript", "import fs from 'node:fs';\nexport function run(input) { }\n", 1),
+        ("typescript", "export function run(input: string) { }\nthrow new Error('no');\n", 2),
+        ("javascript", "export function run(input) { }\nwhile (true) {}\n", None),
+    ],
+)
+async def test_scripts_that_cannot_be_loaded_are_refused(
+    system: System, language: str, code: str, line: int | None
+) -> None:
+    """All of it is judged by loading: syntax, `run`, imports, what is thrown, hangs."""
+    await _task(system)
+    answer = await system.http.post(ARTIFACTS, json={"code": code, "language": language})
+    document = problem(answer, "INVALID_PROGRAM")
+    assert paths(document) == ["/code"]
+    assert document["detail"]
+    assert line is None or document.get("line") == line, document
+    assert await _none_stored(system)
+
+
+async def test_a_failing_script_tells_its_line(system: System) -> None:
+    """Outcome, line and traceback reach the caller, whatever the language."""
+    await _task(system)
+    code = "export function run(input) {\n  throw new TypeError('no');\n}\n"
+    body = {"code": code, "language": "javascript", "activate": True}
+    (await system.http.post(ARTIFACTS, json=body)).raise_for_status()
+    error = (await system.execute("x")).json()["error"]
+    assert (error["type"], error["outcome"], error["line"]) == ("TypeError", "error", 2), error
+    assert "program.js:2" in error["traceback"]
+
+
 async def test_a_program_may_have_a_mebibyte_and_no_more(system: System) -> None:
     """At the limit it is stored; a byte above, it is refused; far above, it is not even read."""
     await _task(system)
