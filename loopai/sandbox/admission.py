@@ -5,7 +5,6 @@ stateful: in a process that stays warm its answers would depend on other callers
 found by running the same inputs in order, in reverse order, and in fresh processes.
 """
 
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ WORDS_MAX: Final = 200
 
 _ANSWERS: Final = frozenset({"success", "error", "output_too_large", "invalid_result"})
 """Outcomes that the program is the cause of; the others also come of a busy machine."""
-_LINE: Final = re.compile(r"line (\d{1,9})\b")
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +65,6 @@ async def admit(
     return Admission(
         isolation=isolation, stateful=stateful, reason=reason, latency_ms=trial.latency_ms()
     )
-
-
-def line_of(error: program.LoadError) -> int | None:
-    """The line that the message of *error* begins with."""
-    found = _LINE.match(str(error))
-    return int(found[1]) if found else None
 
 
 class _Trial:

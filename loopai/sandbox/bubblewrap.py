@@ -14,6 +14,7 @@ from loopai.sandbox import limits as limits_
 from loopai.sandbox.runtimes import runtime as runtime_
 
 PROGRAM: Final = "bwrap"
+_DEVICES: Final = ("/dev/null", "/dev/urandom")
 
 _CAPABILITIES: Final = {"KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "SYS_ADMIN": 21}
 _USERS_MAX: Final = 2**30
@@ -91,7 +92,7 @@ def _files(runtime: runtime_.Runtime) -> list[str]:
     # bubblewrap would give these parents the modes they have outside: in root's home, nobody's.
     parents = {
         str(parent)
-        for path in (*runtime.files, *runtime.links)
+        for path in (*runtime.files, *runtime.links, *_DEVICES)
         for parent in pathlib.PurePath(path).parents
     }
     for folder in sorted(parents - {"/"}):
@@ -104,6 +105,6 @@ def _files(runtime: runtime_.Runtime) -> list[str]:
         argv += ["--symlink", target, path]
     for name, value in runtime.environment.items():
         argv += ["--setenv", name, value]
-    for device in ("/dev/null", "/dev/urandom"):
+    for device in _DEVICES:
         argv += ["--dev-bind", device, device]
     return [*argv, "--chdir", "/", "--remount-ro", "/"]

@@ -141,8 +141,8 @@ class Enclosure:
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
             os.close(self._init)
             self._init = -1
-        else:
-            self._process.kill()
+        # One that is still starting finds the control socket closed and ends by itself. Killing
+        # bubblewrap instead would leave init to whoever is process 1.
         # bubblewrap ends when pid 1 has, which the kernel delays until all in the cell are gone.
         # Shielded: a caller that is cancelled must not leave a process behind.
         await asyncio.shield(asyncio.ensure_future(self._reap()))

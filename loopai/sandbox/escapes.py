@@ -56,6 +56,8 @@ QUICK: Final = tuple(
 """What a worker tries at its start; it must not take long."""
 
 PYTHON: Final = (
+    # A loop in C, which never looks at signals.
+    Escape(name="run past its deadline", ends=("timeout",), timeout_ms=50.0),
     *QUICK,
     *(
         Escape(name=name)
@@ -74,8 +76,6 @@ PYTHON: Final = (
         )
     ),
     Escape(name="forge an answer", ends=("killed",)),
-    # A loop in C, which never looks at signals.
-    Escape(name="run past its deadline", ends=("timeout",), timeout_ms=50.0),
 )
 
 # The import statement would refuse these modules for clarity's sake; the probe asks the kernel.
@@ -159,6 +159,7 @@ def run(setting):
 
 
 JAVASCRIPT: Final = (
+    Escape(name="run past its deadline", language="javascript", ends=("timeout",), timeout_ms=50.0),
     *(
         Escape(name=name, language="javascript")
         for name in (

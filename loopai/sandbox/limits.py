@@ -20,7 +20,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     input_bytes_max: int = MIB
     output_bytes_max: int = 512 * KIB
     stdout_bytes_max: int = 8 * KIB
-    message_bytes_max: int = 2 * KIB
+    message_bytes_max: int = 4 * KIB
     """Of a message, and of a traceback."""
     request_bytes_max: int = 2 * MIB
     """Payload of a frame to an executor; larger batches travel in several."""

@@ -311,6 +311,7 @@ function described(thrown) {
   let message = String(thrown.message);
   // What Deno's compiler refuses it wraps.
   if (message.startsWith("SyntaxError: ")) [kind, message] = ["SyntaxError", message.slice(13)];
+  message = message.replace(/^Blocked by null entry for ""(.*)""/, "module $1 is not available to programs");
   const found = places(String(thrown.stack));
   // A program that does not parse says where in its message.
   return { kind, message, found: found.length ? found : places(message) };
@@ -519,7 +520,9 @@ function furnish() {
   delete globalThis.Worker;
 }
 
-// The compiler takes a thread when it is first used, and afterwards none could be made.
+// The compiler takes a thread when it is first used, the event loop a signal handler when it first
+// waits; afterwards neither could.
+await new Promise((resolve) => later(resolve, 1));
 await imported("export const warm: number = 1;", "typescript");
 harden();
 furnish();

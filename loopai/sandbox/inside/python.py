@@ -6,6 +6,7 @@ the program's: nothing that it sends is believed without a check by the host.
 
 import builtins
 import ctypes
+import functools
 import gc
 import importlib
 import io
@@ -24,6 +25,7 @@ from typing import Any
 from loopai.sandbox.inside import hardening, landlock, result, seccomp, wire
 
 _RECEIVE_BYTES = 64 * 1024
+_RESERVE_BYTES = 4 * 1024 * 1024
 
 DATA_FD = 3
 
@@ -158,6 +160,9 @@ class Executor:
         self._run: Callable[[object], object] | None = None
         self._text = ""
         self._armed = False
+        # Never touched, so it costs address space only: room to say that there is no more. The host
+        # replaces an executor that has said so.
+        self._reserve: bytes | bytearray = bytearray(_RESERVE_BYTES)
 
     def serve(self) -> None:
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -198,6 +203,8 @@ class Executor:
             output = result.encode(value, self._output_bytes_max)
             self._armed = False
         except BaseException as error:  # noqa: BLE001 (SystemExit and the like are the program's too)
+            if type(error) is MemoryError:
+                self._reserve = b""
             return self._failed(error, started)
         elapsed_us = int((time.monotonic() - started) * 1e6)
         reply = wire.integer(elapsed_us) + wire.binary(output)
@@ -243,23 +250,29 @@ class Executor:
 
     def _failed(self, error: BaseException, started: float) -> bytes:
         """Still armed: `__str__` of an exception may hang."""
-        status, kind, message = wire.ERROR, "error", "the exception could not be described"
+        # First what is known without running code of the program or taking memory.
+        status, kind, message = wire.ERROR, result.name_of(error), ""
         line, trace = None, ""
+        length = self._message_bytes_max // 4  # a character takes four bytes of UTF-8 at most
+        is_a = functools.partial(issubclass, type(error))
+        if is_a(Deadline):
+            status, kind, message = wire.TIMEOUT, "timeout", "timed out"
+        elif is_a(MemoryError):
+            status, kind, message = wire.OUT_OF_MEMORY, "out_of_memory", "out of memory"
+        elif is_a(result.TooLargeError):
+            status, kind = wire.OUTPUT_TOO_LARGE, "output_too_large"
+            message = f"the result exceeds {self._output_bytes_max} bytes"
+        elif is_a(result.InvalidError):
+            status, kind, message = wire.INVALID_RESULT, "invalid_result", str(error)
         try:
             line = result.line_of(error)
-            if isinstance(error, Deadline):
-                status, kind, message = wire.TIMEOUT, "timeout", "timed out"
-            elif isinstance(error, result.TooLargeError):
-                status, kind = wire.OUTPUT_TOO_LARGE, "output_too_large"
-                message = f"the result exceeds {self._output_bytes_max} bytes"
-            elif isinstance(error, result.InvalidError):
-                status, kind, message = wire.INVALID_RESULT, "invalid_result", str(error)
-            else:
-                kind, message, line = result.describe(error)
-                if isinstance(error, MemoryError):
-                    status, kind = wire.OUT_OF_MEMORY, "out_of_memory"
-                    message = message or "out of memory"
-            trace = result.traceback_of(error, self._text, f"{kind}: {message}")
+            if status == wire.OUT_OF_MEMORY:
+                # Its frames hold all that the program had, and the rest needs memory.
+                BaseException.with_traceback(error, None)
+            message = message or "the exception could not be described"
+            if status == wire.ERROR:
+                message = result.message_of(error)
+            trace = result.traceback_of(error, self._text, f"{kind}: {message}"[:length], length)
         except Deadline:
             status, kind, message = wire.TIMEOUT, "timeout", "timed out describing an exception"
         except BaseException:  # noqa: BLE001, S110 (what was assumed above stands)
@@ -268,12 +281,8 @@ class Executor:
         if line is not None:
             message = f"line {line}: {message}" if message else f"line {line}"
         elapsed_us = int((time.monotonic() - started) * 1e6)
-        # A character takes at most four bytes of UTF-8.
-        length = self._message_bytes_max // 4
         stdout = self._capture.take() if self._capture.parts else ""
-        return _failure(
-            status, elapsed_us, kind[:100], message[:length], stdout, line or 0, trace[-length:]
-        )
+        return _failure(status, elapsed_us, kind[:100], message[:length], stdout, line or 0, trace)
 
     def _on_alarm(self, _number: int, _frame: types.FrameType | None) -> None:
         if self._armed:

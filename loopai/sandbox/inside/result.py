@@ -7,8 +7,6 @@ from collections.abc import Iterator
 DEPTH_MAX = 64
 INTEGER_MAX = 2**53
 PROGRAM_FILE = "program.py"
-FRAMES_MAX = 20
-"""Of a traceback that is shown; the innermost ones, where a recursion ended."""
 
 # The C encoder that `json` itself makes for each call; the values it gets are plain already.
 _quote = json.encoder.encode_basestring
@@ -128,32 +126,46 @@ def _frames(error: BaseException) -> Iterator[tuple[int, str]]:
 
 
 def line_of(error: BaseException) -> int | None:
-    """Return the innermost line of the program in the traceback of *error*."""
+    """Return the innermost line of the program that *error* comes from."""
+    if isinstance(error, SyntaxError) and error.filename == PROGRAM_FILE:
+        return error.lineno
     line = None
     for line, _ in _frames(error):  # noqa: B007 (the last one is wanted)
         pass
     return line
 
 
-def describe(error: BaseException) -> tuple[str, str, int | None]:
-    """Return type, message and line of *error*. `__str__` of it may do anything."""
-    kind = type.__dict__["__name__"].__get__(type(error))
+def name_of(error: BaseException) -> str:
+    """Return the name of the class of *error*, whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
+
+
+def message_of(error: BaseException) -> str:
+    """Return what *error* says. `__str__` of it may do anything."""
     if isinstance(error, SyntaxError) and error.filename == PROGRAM_FILE:
-        return kind, str(error.msg), error.lineno
-    return kind, str(error), line_of(error)
+        return str(error.msg)
+    return str(error)
 
 
-def traceback_of(error: BaseException, text: str, last: str) -> str:
-    """Return the program's frames as Python shows them, and *last*; empty where it has none."""
-    frames = list(_frames(error))
-    if not frames:
-        return ""
+def traceback_of(error: BaseException, text: str, last: str, length_max: int) -> str:
+    """Return the program's frames as Python shows them, and *last*; empty where it has none.
+
+    The innermost ones, as far as *length_max* characters go.
+    """
     source = text.splitlines()
-    shown = [(at, name) for at, name in frames if 0 < at <= len(source)][-FRAMES_MAX:]
-    lines = [
-        f'  File "{PROGRAM_FILE}", line {at}, in {name}\n    {source[at - 1].strip()}'
-        for at, name in shown
-    ]
-    if len(shown) < len(frames):
-        lines.insert(0, f"  ({len(frames) - len(shown)} more frames)")
-    return "\n".join(["Traceback (most recent call last):", *lines, last])
+    shown: list[str] = []
+    frames = list(_frames(error))
+    left = length_max - len(last) - 80  # for the first line, and how many are not shown
+    for at, name in reversed(frames):
+        entry = f'  File "{PROGRAM_FILE}", line {at}, in {name[:100]}'
+        if 0 < at <= len(source):
+            entry += f"\n    {source[at - 1].strip()[:100]}"
+        left -= len(entry) + 1
+        if left < 0:
+            shown.append(f"  ({len(frames) - len(shown)} more)")
+            break
+        shown.append(entry)
+    if not shown:
+        return ""
+    return "\n".join(["Traceback (most recent call last):", *reversed(shown), last])
