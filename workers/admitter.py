@@ -49,6 +49,9 @@ class Admitter:
             await self._connection.client.subscribe(subject, queue=self._queue, cb=self._take)
             for subject in self._asked
         ]
+        # Who sees this worker may ask it. A broker that is away hears of it at the reconnect.
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            await self._connection.client.flush()
         try:
             yield
         finally:
@@ -108,7 +111,7 @@ class Admitter:
             return None
         except program.LoadError as error:
             log.info("program refused", language=request.language, reason=str(error)[:200])
-            return AdmitAnswer(status="refused", reason=str(error), line=admission.line_of(error))
+            return AdmitAnswer(status="refused", reason=str(error), line=error.line)
         log.info("program admitted", language=request.language, isolation=found.isolation)
         return AdmitAnswer(
             status="admitted",

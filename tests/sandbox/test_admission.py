@@ -116,7 +116,7 @@ async def test_a_program_that_always_hangs_is_tried_for_a_bounded_time(cells):
 async def test_what_does_not_load_is_refused_with_its_line(cells, code, line):
     with pytest.raises(program.LoadError) as caught:
         await admit(cells, code, [1])
-    assert admission.line_of(caught.value) == line
+    assert caught.value.line == line
 
 
 async def test_a_hang_at_import_is_refused(make_cells):
