@@ -180,7 +180,6 @@ JAVASCRIPT: Final = (
         language="javascript",
         ends=("out_of_memory", "killed"),
     ),
-    Escape(name="run past its deadline", language="javascript", ends=("timeout",), timeout_ms=50.0),
 )
 
 # The import is literal because Deno may read such a file without asking its permissions.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loopai.ingress import health
+from loopai.sandbox import bubblewrap
 from loopai.settings import Settings
 from streams import topology
 from workers.__main__ import POOLS
@@ -121,6 +122,21 @@ def test_probes_ask_paths_that_exist() -> None:
     asked = set(re.findall(r"/health/\w+", text))
     assert asked == {"/health/live", "/health/ready"}
     assert asked <= {route.path for route in health.routes}
+
+
+def test_the_pods_have_what_the_page_says_that_cells_need() -> None:
+    """Capabilities and the mount of /proc: in the code, the chart, and both pages alike."""
+    names = "SYS_ADMIN, NET_ADMIN, SETUID, SETGID, KILL"
+    assert set(names.split(", ")) == set(bubblewrap._CAPABILITIES)
+    helpers = TEMPLATES["_helpers.tpl"]
+    page = (ROOT / "docs" / "explanation" / "sandbox.md").read_text()
+    assert f"add: [{names}]" in helpers
+    assert f"`add: [{names}]`" in page
+    for key in ("procMount: Unmasked", "hostUsers: false", "allowPrivilegeEscalation: false"):
+        name, value = key.split(": ")
+        assert key in helpers
+        row = re.search(rf"^\| `{name}` \| `{value}`", page, re.MULTILINE)
+        assert row is not None, f"the page does not say {key}"
 
 
 def test_the_narrow_filter_leaves_what_cells_are_made_with() -> None:
