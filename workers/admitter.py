@@ -110,9 +110,19 @@ class Admitter:
         except TimeoutError:
             return None
         except program.LoadError as error:
-            log.info("program refused", language=request.language, reason=str(error)[:200])
+            log.info(
+                "program refused",
+                language=request.language,
+                reason=str(error)[:200],
+                trace_id=request.trace_id,
+            )
             return AdmitAnswer(status="refused", reason=str(error), line=error.line)
-        log.info("program admitted", language=request.language, isolation=found.isolation)
+        log.info(
+            "program admitted",
+            language=request.language,
+            isolation=found.isolation,
+            trace_id=request.trace_id,
+        )
         return AdmitAnswer(
             status="admitted",
             reason=found.reason,

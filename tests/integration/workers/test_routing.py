@@ -419,6 +419,40 @@ async def test_a_message_that_exhausts_its_deliveries_on_the_route_goes_to_dead(
     assert answer.json()["error"]["type"] == "dead_letter"
 
 
+async def test_a_dead_copy_names_only_what_no_delivery_recorded(idle: System) -> None:
+    """One item was recorded before the copy was made: it did not end in DEAD."""
+    task_id = await _task(idle)
+    await idle.store(task_id, UPPER)
+    mixed = ExecuteBatch(items=(*_batch("a", version=2).items, *_batch("b", version=1).items))
+    await _publish(idle, mixed)
+    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+        for _ in range(2):
+            await (await anext(aiter(taken))).nak(0)
+            taken.release()
+    await _plain(idle)
+
+    async def on_route() -> bool:
+        return len(await _on_route(idle)) == 1
+
+    await until(on_route)
+    spec = topology.EXECUTOR_DENO_INTERACTIVE
+    async with consumer.Consumer(idle.bus, spec, slots=1) as taken:
+        for _ in range(topology.MAX_DELIVER):
+            await (await anext(aiter(taken))).nak(0)
+            taken.release()
+    await _both(idle)
+
+    async def gone() -> bool:
+        return await _queued(idle) == []
+
+    await until(gone)
+    first, second = (item.id for item in mixed.items)
+    assert [r.id for r in await _audit(idle)] == [first]
+    letter = await replay.dead(idle.bus, tenant="default", execution_id=second)
+    assert letter is not None
+    assert letter.execution_ids == (second,)
+
+
 async def test_conservation_while_workers_come_and_go(idle: System) -> None:
     """Executors with and without the runtime are stopped and started: each item ends once."""
     await _task(idle)
