@@ -46,6 +46,16 @@ async def test_runs_everything_until_sigterm(dev, has_ended):
         await has_ended(pid)
 
 
+async def test_workers_of_one_machine_do_not_fight_for_a_metrics_port(dev):
+    """A variable that is set for a deployment must not keep `loopai dev` from starting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = await dev(LOOPAI_METRICS=f"127.0.0.1:{taken.getsockname()[1]}")
+        await ready(command)
+    command.signal(signal.SIGTERM)
+    assert await command.ended() == 0
+    assert not [line for line in command.lines if "metrics" in line]
+
+
 async def test_ctrl_c_is_exit_code_130(dev):
     """Ctrl-C ends it as cleanly, with the code that shells expect."""
     command = await dev()
