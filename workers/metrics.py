@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import structlog
 from prometheus_client import (
@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from loopai import errors
+from loopai.sandbox import outcome, statistics
 
 if TYPE_CHECKING:  # a pool without cells need not have them in memory
     from loopai.sandbox import pool
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 VARIABLE: Final = "LOOPAI_METRICS"
 _LOOKS_MAX: Final = 3
+_CAUSES: Final[tuple[str, ...]] = get_args(statistics.Cause)
+_KINDS: Final[tuple[str, ...]] = get_args(outcome.OutcomeKind)
 
 
 def registry() -> CollectorRegistry:
@@ -104,8 +107,8 @@ class CellCollector(Collector):
             ("cell_evictions", "Cells closed to make room.", counted.evictions),
         ):
             yield CounterMetricFamily(f"loopai_{name}", meaning, count)
-        yield _by("loopai_cell_kills", "Executors ended, by cause.", "cause", counted.kills)
-        yield _by("loopai_cell_outcomes", "Calls, by how they ended.", "kind", counted.outcomes)
+        yield _by("loopai_cell_kills", "Executors ended.", "cause", _CAUSES, counted.kills)
+        yield _by("loopai_cell_outcomes", "Calls ended.", "kind", _KINDS, counted.outcomes)
         yield GaugeMetricFamily("loopai_cells", "Cells that hold a program.", self._cells.cells)
         yield GaugeMetricFamily(
             "loopai_cell_batches_waiting", "Batches that wait for a cell.", counted.waiting
@@ -128,9 +131,11 @@ class CellCollector(Collector):
         return None
 
 
-def _by(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+def _by(
+    name: str, meaning: str, label: str, known: Iterable[str], counts: Mapping[str, int]
+) -> CounterMetricFamily:
     family = CounterMetricFamily(name, meaning, labels=(label,))
-    # A copy, made at once: the loop's thread goes on counting.
-    for key, count in dict(counts).items():
-        family.add_metric((key,), count)
+    # Zeros too: a rate needs a value from before the first time.
+    for key in known:
+        family.add_metric((key,), counts.get(key, 0))
     return family

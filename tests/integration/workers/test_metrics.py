@@ -123,6 +123,8 @@ async def test_what_programs_do_in_cells_is_counted(
     assert figures["loopai_cell_outcomes_total", frozenset({("kind", "success")})] >= 2
     assert figures["loopai_cell_outcomes_total", frozenset({("kind", "timeout")})] == 1
     assert figures["loopai_cell_kills_total", frozenset({("cause", "timeout")})] == 1
+    assert figures["loopai_cell_outcomes_total", frozenset({("kind", "killed")})] == 0
+    assert figures["loopai_cell_kills_total", frozenset({("cause", "tampered")})] == 0
     assert figures["loopai_cells", frozenset()] >= 1
     assert figures["loopai_cells_started_total", frozenset()] >= 1
     assert figures["loopai_cell_executors_started_total", frozenset()] >= 2
