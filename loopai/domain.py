@@ -1,6 +1,7 @@
 """The values that inputs and outputs may have: JSON that every language reads alike."""
 
 import math
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 DEPTH_MAX: Final = 64
@@ -23,35 +24,42 @@ def check(value: object) -> Violation | None:
     Finite floats, |integer| ≤ 2**53, string keys, valid Unicode, depth ≤ 64.
     """
     # Without paths it takes a tenth of the time: 40 ms, not 400, for a list of 500,000 numbers.
-    return None if _is_within(value) else _violation(value)
+    return None if _are_within((value,), DEPTH_MAX) else _violation(value)
 
 
-def _is_within(value: object) -> bool:
-    level: list[object] = [value]
-    for depth in range(DEPTH_MAX + 1):
-        below: list[object] = []
-        for item in level:
-            kind = type(item)
-            if depth == DEPTH_MAX and not _is_scalar(item):
+def _are_within(items: Iterable[object], depth_left: int) -> bool:  # noqa: C901, PLR0911, PLR0912 (one branch a type)
+    # One function, scalars in its loop: on the path of every result. At most DEPTH_MAX deep.
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() and _text(item) is not None:  # type: ignore[attr-defined,arg-type]
                 return False
-            if kind is list or kind is tuple:
-                below += item  # type: ignore[arg-type]  # kind says so
-            elif kind is dict:
-                if not all(type(key) is str and _text(key) is None for key in item):  # type: ignore[attr-defined]
+        elif kind is int:
+            if not -INTEGER_MAX <= item <= INTEGER_MAX:  # type: ignore[operator]
+                return False
+        elif kind is float:
+            if not math.isfinite(item):  # type: ignore[arg-type]
+                return False
+        elif kind is list or kind is tuple:
+            if depth_left == 0 or not _are_within(item, depth_left - 1):  # type: ignore[arg-type]
+                return False
+        elif kind is dict:
+            for key in item:  # type: ignore[attr-defined]
+                if type(key) is not str or not (key.isascii() or _text(key) is None):
                     return False
-                below += item.values()  # type: ignore[attr-defined]
-            elif not _is_scalar(item):
+            if depth_left == 0 or not _are_within(item.values(), depth_left - 1):  # type: ignore[attr-defined]
                 return False
-        level = below
+        elif kind is not bool and item is not None:
+            return False
     return True
 
 
 def _is_scalar(item: object) -> bool:
     kind = type(item)
-    if kind is str:
-        return _text(item) is None  # type: ignore[arg-type]  # kind says so
     if kind is int:
         return -INTEGER_MAX <= item <= INTEGER_MAX  # type: ignore[operator]
+    if kind is str:
+        return item.isascii() or _text(item) is None  # type: ignore[attr-defined,arg-type]
     if kind is float:
         return math.isfinite(item)  # type: ignore[arg-type]
     return kind is bool or item is None

@@ -28,6 +28,8 @@ _LOST_MAX: Final = 2
 """Times that a batch may be lost through no fault of an item, before we say so."""
 _ITEM_OVERHEAD_BYTES: Final = 16
 
+_decoder: Final = msgspec.json.Decoder()
+
 
 class Cell:
     """Runs one program. Calls wait for each other; the owner closes it."""
@@ -277,7 +279,7 @@ def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, s
     if b"\n" in output or b"\r" in output:
         return "invalid_result", "invalid_result", "the result is not on one line"
     try:
-        violation = domain.check(msgspec.json.decode(output))
+        violation = domain.check(_decoder.decode(output))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return "invalid_result", "invalid_result", f"not JSON: {error}"
     if violation is not None:

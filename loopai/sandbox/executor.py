@@ -73,6 +73,7 @@ class Executor:
         self._seconds: Sequence[float] = ()
         self._sums: Sequence[float] = ()
         self._begun = 0.0
+        self._look_s = self._look_at = 0.0
         self._replies: list[frames.Reply] = []
         self._answers = 0
         self._detail = ""
@@ -147,6 +148,8 @@ class Executor:
         if self._pidfd < 0:
             return
         self._kill()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._future is not None and not self._future.done():
             self._finish("died")
         self._loop.remove_reader(self._channel.fileno())
@@ -195,7 +198,11 @@ class Executor:
         self._answers = len(seconds) if answers is None else answers
         self._future = future = self._loop.create_future()
         self._begun = time.monotonic()
-        self._timer = self._loop.call_later(seconds[0] + self._grace_s, self._watch)
+        # A later item may have less time than the first: look when the shortest could be over.
+        self._look_s = min(seconds) + self._grace_s
+        if self._timer is None or self._begun + self._look_s < self._look_at:
+            # One that strikes earlier may stay, that of the batch before: it sets the next.
+            self._look_in(self._look_s)
         try:
             await self._send(frame)
             end: End = await future
@@ -204,9 +211,14 @@ class Executor:
             self._kill()
             raise
         finally:
-            self._timer.cancel()
             self._future = None
         return end
+
+    def _look_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look_at = time.monotonic() + seconds
+        self._timer = self._loop.call_later(seconds, self._watch)
 
     async def _send(self, frame: bytes) -> None:
         try:
@@ -279,6 +291,7 @@ class Executor:
 
     def _watch(self) -> None:
         """The hard deadline of the running item has come, or that of an earlier one."""
+        self._timer = None
         if self._future is None or self._future.done():
             return
         # What has been answered in time counts, even if this loop was too busy to read it.
@@ -289,7 +302,7 @@ class Executor:
         running = self._running(now)
         left = self._deadline(running) - now
         if left > 0:
-            self._timer = self._loop.call_later(left, self._watch)
+            self._look_in(min(left, self._look_s))
             return
         # Remembered before the kill: the executor may just be going on to the next item.
         self._overdue = running

@@ -2,10 +2,9 @@
 
 import asyncio
 import collections
-import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -81,13 +80,19 @@ class CellPool:
             raise ValueError("inputs and timeouts_ms differ in length")
         if any(not timeout_ms > 0 for timeout_ms in timeouts_ms):
             raise ValueError("a timeout must be positive")
-        async with self._borrow(program) as borrowed:
-            return await borrowed.run(inputs, timeouts_ms)
+        entry = await self._borrow(program)
+        try:
+            return await entry.cell.run(inputs, timeouts_ms)
+        finally:
+            await self._return(entry)
 
     async def load(self, program: program.Program) -> None:
         """Load *program* into a cell; raises LoadError with line and reason if it does not load."""
-        async with self._borrow(program) as borrowed:
-            await borrowed.load()
+        entry = await self._borrow(program)
+        try:
+            await entry.cell.load()
+        finally:
+            await self._return(entry)
 
     async def close(self) -> None:
         """Kill all cells and wait until their processes are gone."""
@@ -105,8 +110,8 @@ class CellPool:
         for found in self._runtimes.values():
             await _cancelled(found)
 
-    @contextlib.asynccontextmanager
-    async def _borrow(self, program: program.Program) -> AsyncIterator[cell.Cell]:
+    # Two methods, not a context manager: 3 µs of a call.
+    async def _borrow(self, program: program.Program) -> _Entry:
         key = (program.tenant, program.digest, program.isolation, program.language)
         entry = self._cells.get(key)
         if entry is None:
@@ -116,14 +121,14 @@ class CellPool:
             self.statistics.hits += 1
             self._cells.move_to_end(key)
         entry.users += 1
-        try:
-            yield entry.cell
-        finally:
-            entry.users -= 1
-            if entry.users == 0 and len(self._cells) >= self._cells_max:
-                async with self._changed:
-                    self._changed.notify()
-            self._keep_within_memory()
+        return entry
+
+    async def _return(self, entry: _Entry) -> None:
+        entry.users -= 1
+        if entry.users == 0 and len(self._cells) >= self._cells_max:
+            async with self._changed:
+                self._changed.notify()
+        self._keep_within_memory()
 
     async def _admit(self, key: Key, program: program.Program) -> _Entry:
         self.statistics.waiting += 1

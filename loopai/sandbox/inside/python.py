@@ -11,6 +11,7 @@ import gc
 import importlib
 import io
 import json
+import math
 import mmap
 import os
 import resource
@@ -28,6 +29,8 @@ _RECEIVE_BYTES = 64 * 1024
 _RESERVE_BYTES = 4 * 1024 * 1024
 
 DATA_FD = 3
+
+_scan = json.decoder.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in typeshed
 
 
 class Deadline(BaseException):
@@ -160,6 +163,8 @@ class Executor:
         self._run: Callable[[object], object] | None = None
         self._text = ""
         self._armed = False
+        self._deadline = self._alarm = math.inf
+        """When the running call must end, and when the timer strikes (monotonic, s)."""
         # Never touched, so it costs address space only: room to say that there is no more. The host
         # replaces an executor that has said so.
         self._reserve: bytes | bytearray = bytearray(_RESERVE_BYTES)
@@ -192,14 +197,19 @@ class Executor:
                 reply = _failure(wire.TIMEOUT, 0, "timeout", "timed out", "", 0, "")
             results.append(reply)
             size += len(reply)
-        signal.setitimer(signal.ITIMER_REAL, 0)
         self._send(nonce, results)
 
     def _call(self, data: bytes, seconds: float, started: float) -> bytes:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
+            # Armed before the timer is looked at: one that strikes in between is set anew.
+            self._deadline = deadline = started + seconds
             self._armed = True
-            value = self._run(json.loads(str(data, "utf-8")))  # type: ignore[misc]  # the host loads first
+            if deadline < self._alarm:
+                # A timer that strikes earlier may stay: the handler sees that it is not time yet
+                # and sets it anew. So most calls cost no system call for it.
+                self._alarm = deadline
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+            value = self._run(_loads(str(data, "utf-8")))  # type: ignore[misc]  # the host loads first
             output = result.encode(value, self._output_bytes_max)
             self._armed = False
         except BaseException as error:  # noqa: BLE001 (SystemExit and the like are the program's too)
@@ -215,6 +225,7 @@ class Executor:
 
     def _load(self, nonce: int, code: bytes, seconds: float) -> bytes:
         started = time.monotonic()
+        self._deadline = self._alarm = started + seconds
         signal.setitimer(signal.ITIMER_REAL, seconds)
         wire.PAGE.pack_into(self._page, 0, nonce, 0, started)
         try:
@@ -229,6 +240,7 @@ class Executor:
             reply = b"\x96\x00" + wire.integer(0) + b"\xc4\x00\xa0\xa0" + stdout
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self._alarm = math.inf
         return reply
 
     def _entry(self, code: str) -> Callable[[object], object]:
@@ -285,7 +297,14 @@ class Executor:
         return _failure(status, elapsed_us, kind[:100], message[:length], stdout, line or 0, trace)
 
     def _on_alarm(self, _number: int, _frame: types.FrameType | None) -> None:
-        if self._armed:
+        self._alarm = math.inf
+        if not self._armed:
+            return
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._alarm = self._deadline
+            signal.setitimer(signal.ITIMER_REAL, left)
+        else:
             self._armed = False
             raise Deadline
 
@@ -312,6 +331,15 @@ class Executor:
         frame = memoryview(wire.HEADER.pack(len(body), nonce) + body)
         while frame:
             frame = frame[os.write(DATA_FD, frame) :]
+
+
+def _loads(text: str) -> object:
+    """As json.loads, a µs faster where no white space is around the value."""
+    try:
+        value, end = _scan(text, 0)
+    except (StopIteration, ValueError):
+        end = -1
+    return value if end == len(text) else json.loads(text)
 
 
 def _read(into: memoryview) -> int:

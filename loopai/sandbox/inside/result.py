@@ -43,6 +43,10 @@ def encode(value: object, bytes_max: int) -> bytes:
         text = "false"
     elif value is None:
         text = "null"
+    elif kind is int and -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]  # kind says so
+        text = int.__repr__(value)
+    elif _left(value, bytes_max, 0) >= 0:
+        text = "".join(_encode(value, 0))
     else:
         plain = _Copy(bytes_max).copy(value, "", 0)
         text = "".join(_encode(plain, 0))
@@ -53,6 +57,41 @@ def encode(value: object, bytes_max: int) -> bytes:
     if len(data) > bytes_max:
         raise TooLargeError(f"{len(data)} bytes")
     return data
+
+
+def _left(value: object, left: int, depth: int) -> int:  # noqa: C901, PLR0911 (one branch a type)
+    """Return what is left of *left* bytes by a lower bound of the encoded size, or less than 0.
+
+    Only of what needs no copy: exactly of the plain types, so that encoding it runs no code of the
+    program. The rest, and what is not allowed, is for _Copy to change or to name.
+    """
+    left -= 1
+    kind = type(value)
+    if kind is str:
+        return left - len(value)  # type: ignore[arg-type]  # kind says so
+    if kind is int:
+        return left if -INTEGER_MAX <= value <= INTEGER_MAX else -1  # type: ignore[operator]
+    if kind is float:
+        return left if math.isfinite(value) else -1  # type: ignore[arg-type]
+    if value is None or kind is bool:
+        return left
+    if depth < DEPTH_MAX:
+        depth += 1
+        if kind is list or kind is tuple:
+            for child in value:  # type: ignore[attr-defined]
+                left = _left(child, left, depth)
+                if left < 0:
+                    return -1
+            return left
+        if kind is dict:
+            for key, child in value.items():  # type: ignore[attr-defined]
+                if type(key) is not str:
+                    return -1
+                left = _left(child, left - len(key), depth)
+                if left < 0:
+                    return -1
+            return left
+    return -1
 
 
 class _Copy:
