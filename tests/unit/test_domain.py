@@ -50,4 +50,4 @@ def test_other_value_is_refused_with_its_path(value, reason):
 @given(JSON)
 def test_the_quick_look_agrees_with_the_thorough_one(value):
     """What is within the domain is exactly what nothing can be said against."""
-    assert domain._is_within(value) == (domain._violation(value) is None)
+    assert domain._are_within((value,), domain.DEPTH_MAX) == (domain._violation(value) is None)
