@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loopai.sandbox import bubblewrap, memory
+from loopai.sandbox import bubblewrap, cgroups, memory
 from loopai.sandbox import limits as limits_
 from loopai.sandbox.runtimes import runtime as runtime_
 
@@ -20,13 +20,15 @@ _STDERR_BYTES_MAX: Final = 2000
 _FD_SPACE: Final = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 
 
-class Exit(msgspec.Struct, frozen=True):
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """How an executor ended, as init saw it."""
 
     code: int
     """Negative: the signal that killed it."""
     last_words: str = ""
     """The end of what it wrote to stderr. The program may have written it."""
+    out_of_memory: bool = False
+    """The kernel says that it killed for lack of memory."""
 
 
 class EnclosureError(Exception):
@@ -42,6 +44,7 @@ class Enclosure:
         self.as_root = False
         self.landlock_abi = 0
         self.broken = False
+        self._group: cgroups.Group | None = None
         self._process = process
         self._control = control
         self._stderr = stderr
@@ -54,8 +57,13 @@ class Enclosure:
         self._loop.add_reader(control.fileno(), self._receive)
 
     @classmethod
-    async def open(cls, runtime: runtime_.Runtime, limits: limits_.Limits) -> "Enclosure":
-        """Start bubblewrap and wait for init."""
+    async def open(
+        cls,
+        runtime: runtime_.Runtime,
+        limits: limits_.Limits,
+        groups: cgroups.Cgroups | None = None,
+    ) -> "Enclosure":
+        """Start bubblewrap and wait for init; what init forks is in a group of *groups*."""
         as_root = bubblewrap.privileged()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -86,6 +94,8 @@ class Enclosure:
         try:
             async with asyncio.timeout(limits.start_ms_max / 1000):
                 enclosure.landlock_abi = await enclosure._ready
+            if groups is not None:
+                enclosure._confine(groups, limits)
         except TimeoutError:
             await enclosure.close()
             raise EnclosureError("the cell did not start in time") from None
@@ -99,6 +109,18 @@ class Enclosure:
         """Of bubblewrap and of init; executors have their own."""
         init = memory.pid(self._init) if self._init >= 0 else None
         return [self._process.pid] if init is None else [self._process.pid, init]
+
+    def _confine(self, groups: cgroups.Cgroups, limits: limits_.Limits) -> None:
+        init = memory.pid(self._init)
+        if init is None:
+            return  # the first executor will say that the cell has ended
+        try:
+            self._group = groups.group(
+                memory_bytes_max=limits.cell_memory_bytes_max, pids_max=limits.cell_processes_max
+            )
+            self._group.add(init)
+        except OSError as error:
+            raise EnclosureError(f"the cell gets no control group: {error}") from error
 
     async def spawn(
         self, channel: socket.socket, page: int, *, seconds_max: float
@@ -146,6 +168,8 @@ class Enclosure:
         # bubblewrap ends when pid 1 has, which the kernel delays until all in the cell are gone.
         # Shielded: a caller that is cancelled must not leave a process behind.
         await asyncio.shield(asyncio.ensure_future(self._reap()))
+        if self._group is not None:
+            self._group.close()
 
     async def _reap(self) -> None:
         os.close(self._stderr)
@@ -199,7 +223,16 @@ class Enclosure:
             case ["exited", number, code, last_words]:
                 ended = self._exits.pop(number, None)
                 if ended is not None and not ended.done():
-                    ended.set_result(Exit(int(code), last_words.decode(errors="replace")))
+                    killed = int(code) == -signal.SIGKILL
+                    ended.set_result(
+                        Exit(
+                            code=int(code),
+                            last_words=last_words.decode(errors="replace"),
+                            out_of_memory=killed
+                            and self._group is not None
+                            and self._group.has_killed(),
+                        )
+                    )
 
     def _end(self, reason: str) -> None:
         if self.broken:
@@ -215,7 +248,7 @@ class Enclosure:
                 future.exception()  # read here: there may be nobody else to
         for ended in self._exits.values():
             if not ended.done():
-                ended.set_result(Exit(-signal.SIGKILL))
+                ended.set_result(Exit(code=-signal.SIGKILL))
         self._exits.clear()
 
     def _complaint(self) -> str:

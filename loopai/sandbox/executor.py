@@ -347,7 +347,7 @@ class Executor:
                 ended = await asyncio.shield(self._ended)
         except TimeoutError:
             return "died", "it does not end"
-        if _NO_MEMORY.search(ended.last_words):
+        if ended.out_of_memory or _NO_MEMORY.search(ended.last_words):
             return "out_of_memory", "it ran out of memory"
         if ended.code >= 0:
             return "died", f"it exited with status {ended.code}"

@@ -16,6 +16,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     files_max: int = 32
     """Open files of an executor."""
 
+    cell_memory_bytes_max: int = 1024 * MIB
+    """Of a cell, with its executors and what the kernel holds for them; needs control groups."""
+    cell_processes_max: int = 256
+    """Processes and threads of a cell; needs control groups."""
+
     code_bytes_max: int = MIB
     input_bytes_max: int = MIB
     output_bytes_max: int = 512 * KIB

@@ -1,0 +1,125 @@
+"""Control groups: what a whole cell may take, where this process may make them."""
+
+import asyncio
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from loopai.sandbox import cgroups
+from tests.wait import until
+
+MIB = 2**20
+EATS = "import sys; data = bytearray(200 * 2**20); print(len(data))"
+
+
+@pytest.fixture
+def groups():
+    try:
+        found = cgroups.find()
+    except cgroups.UnavailableError as error:
+        pytest.skip(f"this machine gives us none: {error}")
+    yield found
+    found.close()
+    assert not any(root.exists() for root in found._roots)
+
+
+def test_group_ends_what_takes_more_than_its_memory(groups):
+    group = groups.group(memory_bytes_max=48 * MIB, pids_max=16)
+    eater = subprocess.Popen(
+        [sys.executable, "-c", f"input(); {EATS}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert not group.has_killed()
+    group.add(eater.pid)
+    eater.communicate(b"\n")
+    assert eater.returncode == -9
+    assert group.has_killed()
+    assert not group.has_killed(), "a kill is told once"
+    group.close()
+
+
+def test_group_refuses_processes_beyond_its_number(groups):
+    group = groups.group(memory_bytes_max=512 * MIB, pids_max=1)
+    forks = "input(); import os; os.fork()"
+    one = subprocess.Popen(
+        [sys.executable, "-c", forks], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    group.add(one.pid)
+    _, said = one.communicate(b"\n")
+    assert one.returncode == 1
+    assert b"BlockingIOError" in said
+    group.close()
+
+
+async def test_program_that_the_kernel_kills_for_memory_is_out_of_memory(groups, make_cells):
+    """Its own limit is far off; the cell's is not."""
+    cells = make_cells(memory_bytes_max=1024 * MIB, cell_memory_bytes_max=96 * MIB)
+    code = "def run(value):\n    return len(bytearray(b'x') * (value * 2**20))\n"
+    assert await cells.value(code, 1) == MIB
+    assert (await cells.one(code, 400)).kind == "out_of_memory"
+    assert await cells.value(code, 1) == MIB
+
+
+async def test_groups_go_with_their_cells(groups, make_cells):
+    cells = make_cells()
+    await cells.value("def run(value):\n    return value\n", 1)
+    (root, *_) = cells.pool._groups._roots
+    assert [path for path in root.iterdir() if path.is_dir()]
+    await cells.close()
+    assert not root.exists()
+
+
+async def test_groups_of_a_worker_that_was_killed_are_swept(groups):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import os, signal; from loopai.sandbox import cgroups; found = cgroups.find(); "
+        "found.group(memory_bytes_max=2**26, pids_max=4); os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    await process.wait()
+    (root, *_) = groups._roots
+    assert list(root.parent.glob(f"loopai-{process.pid}-*"))
+    cgroups.find().close()
+    await until(lambda: not list(root.parent.glob(f"loopai-{process.pid}-*")))
+
+
+# The files of version 2 as the kernel lays them out: this says what we write where. What the kernel
+# does then is the same code on a machine that has it.
+@pytest.fixture
+def proc(tmp_path):
+    (tmp_path / "cgroup").write_text("0::/service\n")
+    mounts = f"30 20 0:26 / {tmp_path}/fs rw - cgroup2 cgroup2 rw,nsdelegate\n"
+    (tmp_path / "mountinfo").write_text(mounts)
+    own = tmp_path / "fs" / "service"
+    own.mkdir(parents=True)
+    (own / "cgroup.controllers").write_text("cpu memory pids\n")
+    return tmp_path
+
+
+def test_version_2_moves_the_worker_aside_and_delegates(proc):
+    found = cgroups.find(str(proc))
+    assert found.version == 2
+    (place,) = found._roots
+    assert place.parent == proc / "fs" / "service"
+    assert (place / "worker" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (place.parent / "cgroup.subtree_control").read_text() == "+memory +pids"
+
+
+def test_version_2_without_its_controllers_says_so(proc):
+    (proc / "fs" / "service" / "cgroup.controllers").write_text("cpu\n")
+    with pytest.raises(cgroups.UnavailableError, match="offers"):
+        cgroups.find(str(proc))
+
+
+def test_machine_without_control_groups_says_so(tmp_path):
+    (tmp_path / "cgroup").write_text("")
+    (tmp_path / "mountinfo").write_text("")
+    with pytest.raises(cgroups.UnavailableError, match="no control groups"):
+        cgroups.find(str(tmp_path))
+
+
+def test_container_s_view_starts_at_its_own_group(tmp_path):
+    mount = (pathlib.Path("/sys/fs/cgroup"), "/docker/abc")
+    assert cgroups._below(mount, "/docker/abc/x") == pathlib.Path("/sys/fs/cgroup/x")
