@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from loopai.sandbox import bubblewrap, enclosure, escapes, pool, program
+from loopai.sandbox import bubblewrap, cgroups, enclosure, escapes, pool, program
 from loopai.sandbox import limits as limits_
 from loopai.sandbox.inside import landlock, seccomp
 from loopai.sandbox.runtimes import deno, python, runtime
@@ -185,7 +185,7 @@ def _layers(missing: dict[str, str]) -> tuple[Layer, ...]:
         else Layer(name=name, state="there", detail=describe())
         for name, describe in named.items()
     ]
-    return (*layers, _deno())
+    return (*layers, _cgroups(), _deno())
 
 
 def _kernel() -> str:
@@ -209,6 +209,16 @@ def _landlock() -> str:
 
 def _landlock_abi() -> int:
     return landlock.abi(ctypes.CDLL(None, use_errno=True))
+
+
+def _cgroups() -> Layer:
+    try:
+        found = cgroups.find()
+    except (cgroups.UnavailableError, OSError) as error:
+        detail = f"{error}; rlimits bound each process, nothing bounds a cell as a whole"
+        return Layer(name="cgroups", state="absent", detail=detail)
+    found.close()
+    return Layer(name="cgroups", state="there", detail=str(found))
 
 
 def _deno() -> Layer:

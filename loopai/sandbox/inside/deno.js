@@ -325,7 +325,7 @@ function brief(value) {
   }
 }
 
-const MEMORY = /^(Array buffer allocation failed|Invalid (array|string) length|out of memory)/i;
+const MEMORY = /allocation failed|out of memory|could not allocate|Invalid (array|string) length/i;
 
 function failed(thrown, started) {
   let status = ERROR, kind = "error", message = "the exception could not be described";
@@ -507,7 +507,12 @@ function harden() {
 
 function furnish() {
   // What a call leaves behind unhandled must not end the process under the next one.
-  addEventListener("unhandledrejection", (event) => event.preventDefault());
+  for (const [kind, what] of [["unhandledrejection", "reason"], ["error", "error"]]) {
+    addEventListener(kind, (event) => {
+      event.preventDefault();
+      capture("Uncaught", brief(event[what]));
+    });
+  }
   const silent = ["group", "groupEnd", "time", "timeEnd", "timeLog", "count", "countReset", "clear"];
   globalThis.console = {
     ...Object.fromEntries(silent.map((name) => [name, silence])),
@@ -516,8 +521,10 @@ function furnish() {
     ),
     assert: (holds, ...values) => holds || capture("Assertion failed:", ...values),
   };
-  // A worker would need a thread, which the kernel refuses by ending the process.
+  // A worker would need a thread, WebAssembly machine code of its own: the process would end.
   delete globalThis.Worker;
+  delete globalThis.WebAssembly;
+  Object.defineProperty(Deno, "args", { value: [] });
 }
 
 // The compiler takes a thread when it is first used, the event loop a signal handler when it first
