@@ -57,7 +57,8 @@ async def test_inspection_tries_to_get_out_and_cannot():
     tried = {(attempt.language, attempt.name) for attempt in found.attempts}
     assert tried == {(each.language, each.name) for each in escapes.PYTHON + escapes.JAVASCRIPT}
     assert {layer.name for layer in found.layers} >= {
-        *("kernel", "bubblewrap", "namespaces", "seccomp", "Landlock", "Python", "Deno")
+        *("kernel", "bubblewrap", "namespaces", "seccomp", "Landlock", "Python", "Deno"),
+        "cgroups",
     }
 
 
