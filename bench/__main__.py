@@ -43,6 +43,8 @@ def main() -> None:
         "kernel": f"Linux {platform.release()}",
         "python": f"Python {platform.python_version()}",
         "broker": f"nats-server {_broker()}",
+        # What others do on this machine is in every p99.
+        "load": f"load {os.getloadavg()[0]:.1f} before",
     }
     shown = console.Console(width=None if sys.stdout.isatty() else WIDTH)
     if arguments.json:
