@@ -167,7 +167,7 @@ class Executor:
         """When the running call must end, and when the timer strikes (monotonic, s)."""
         # Never touched, so it costs address space only: room to say that there is no more. The host
         # replaces an executor that has said so.
-        self._reserve: bytes | bytearray = bytearray(_RESERVE_BYTES)
+        self._reserve = mmap.mmap(-1, _RESERVE_BYTES, flags=mmap.MAP_PRIVATE)
 
     def serve(self) -> None:
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -214,7 +214,7 @@ class Executor:
             self._armed = False
         except BaseException as error:  # noqa: BLE001 (SystemExit and the like are the program's too)
             if type(error) is MemoryError:
-                self._reserve = b""
+                self._reserve.close()
             return self._failed(error, started)
         elapsed_us = int((time.monotonic() - started) * 1e6)
         reply = wire.integer(elapsed_us) + wire.binary(output)
