@@ -179,6 +179,10 @@ class Executor:
         if end == "tampered":
             raise program_.LoadError(f"the program wrote to the result channel: {self._detail}")
         (reply,) = self._replies
+        if frames.KINDS[reply.status] == "timeout":
+            where = f"line {reply.line}: " if reply.line else ""
+            reason = f"{where}loading took longer than {self._limits.load_ms_max:g} ms"
+            raise program_.LoadError(reason, line=reply.line or None)
         if reply.status != 0:
             raise program_.LoadError(_described(reply), line=reply.line or None)
 
@@ -368,6 +372,6 @@ def _encoded(code: str, bytes_max: int) -> bytes:
 
 
 def _described(reply: frames.Reply) -> str:
-    if reply.error_type in {"", "timeout"}:
+    if not reply.error_type:
         return reply.message or "the program cannot be loaded"
     return f"{reply.message} ({reply.error_type})" if reply.message else reply.error_type

@@ -43,13 +43,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     fork until the executor is hardened, 3 ms in Python and 40 ms in Deno."""
     load_ms_max: float = 2_000
     """Compiling and importing a program."""
-    grace_ms: float = 5.0
+    grace_ms: float = 3.0
     """From the soft deadline, which the executor keeps, to the kill by the host."""
     exit_ms_max: float = 2_000
     """From a kill until the kernel says that the process is gone."""
 
-    recycle_runs: int = 10_000
-    """Calls after which an executor is replaced by its spare …"""
+    recycle_runs: int = 100_000
+    """Calls after which an executor is replaced by its spare, half a second of trivial ones …"""
     recycle_s: float = 300.0
     """… and the age at which it is."""
 

@@ -34,9 +34,9 @@ class Cells:
         self.limits = bounds
         self.pool = pool.CellPool(bounds, cells_max=cells_max)
 
-    def program(self, code, *, tenant="one", isolation="shared"):
+    def program(self, code, *, tenant="one", **kind):
         digest = format(hash(code) & 2**64 - 1, "x")
-        return program.Program(tenant=tenant, digest=digest, code=code, isolation=isolation)
+        return program.Program(tenant=tenant, digest=digest, code=code, **kind)
 
     async def load(self, code, **kind):
         await self.pool.load(self.program(code, **kind))
