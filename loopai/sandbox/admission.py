@@ -54,9 +54,18 @@ async def admit(
     most the time to load, and 6 s. program.LoadError, with line and reason, when it does not load.
     """
     shared = msgspec.structs.replace(tried, isolation="shared")
-    await cells.load(shared)
-    trial = _Trial(cells, shared, inputs[:INPUTS_MAX], input_ms_max)
-    difference = await trial.difference()
+    fresh = msgspec.structs.replace(tried, isolation="call")
+    trial = _Trial(cells, shared, fresh, inputs[:INPUTS_MAX], input_ms_max)
+    admitted = False
+    try:
+        await cells.load(shared)
+        difference = await trial.difference()
+        admitted = True
+    finally:
+        # Their places are wanted by programs that are run. One that is admitted will be soon.
+        await cells.drop(fresh)
+        if not admitted:
+            await cells.drop(shared)
     stateful = difference is not None
     isolation: messages.Isolation = wanted or ("batch" if stateful else "shared")
     reason = difference or trial.agreement()
@@ -74,13 +83,14 @@ class _Trial:
         self,
         cells: pool.CellPool,
         shared: program.Program,
+        fresh: program.Program,
         inputs: Sequence[bytes],
         input_ms_max: float,
     ) -> None:
         self._input_ms_max = input_ms_max
         self._cells = cells
         self._shared = shared
-        self._fresh = msgspec.structs.replace(shared, isolation="call")
+        self._fresh = fresh
         self._inputs = inputs
         self._ends = time.monotonic() + TRIAL_S_MAX
         self._first: dict[int, outcome.Outcome] = {}

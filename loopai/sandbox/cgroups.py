@@ -16,6 +16,7 @@ from typing import Final
 
 _OOM_KILLS: Final = re.compile(r"^oom_kill (\d+)", re.MULTILINE)
 _PREFIX: Final = "loopai-"
+_LEAF: Final = "worker"
 _WANTED: Final = ("memory", "pids")
 
 
@@ -138,11 +139,13 @@ def _place(parent: pathlib.Path) -> pathlib.Path:
 
 def _delegated(parent: pathlib.Path) -> pathlib.Path:
     """Version 2: groups with limits lie below one without processes."""
+    if parent.name == _LEAF and parent.parent.name.startswith(_PREFIX):
+        parent = parent.parents[1]  # found before by this process, which was moved there
     offered = set((parent / "cgroup.controllers").read_text().split())
     if not offered.issuperset(_WANTED):
         raise UnavailableError(f"{parent} offers {sorted(offered)}, and not both of {_WANTED}")
     place = _place(parent)
-    leaf = place / "worker"
+    leaf = place / _LEAF
     try:
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))

@@ -30,9 +30,11 @@ def descendants(pid: int) -> set[int]:
 class Cells:
     """A CellPool spoken to in values instead of JSON text."""
 
-    def __init__(self, bounds: limits.Limits, cells_max: int) -> None:
+    def __init__(
+        self, bounds: limits.Limits, cells_max: int, memory_bytes_max: int | None = None
+    ) -> None:
         self.limits = bounds
-        self.pool = pool.CellPool(bounds, cells_max=cells_max)
+        self.pool = pool.CellPool(bounds, cells_max=cells_max, memory_bytes_max=memory_bytes_max)
 
     def program(self, code, *, tenant="one", **kind):
         digest = format(hash(code) & 2**64 - 1, "x")
@@ -77,8 +79,8 @@ async def make_cells():
     """For tests with limits of their own."""
     made = []
 
-    def make(*, cells_max=4, **bounds):
-        made.append(Cells(limits.Limits(**bounds), cells_max))
+    def make(*, cells_max=4, pool_memory_bytes_max=None, **bounds):
+        made.append(Cells(limits.Limits(**bounds), cells_max, pool_memory_bytes_max))
         return made[-1]
 
     yield make

@@ -107,6 +107,15 @@ def test_version_2_moves_the_worker_aside_and_delegates(proc):
     assert (place.parent / "cgroup.subtree_control").read_text() == "+memory +pids"
 
 
+def test_version_2_is_found_again_beside_the_first(proc):
+    """A second pool in this process does not nest below the leaf that the first moved it to."""
+    (first,) = cgroups.find(str(proc))._roots
+    (proc / "cgroup").write_text(f"0::/service/{first.name}/worker\n")
+    (second,) = cgroups.find(str(proc))._roots
+    assert second.parent == first.parent
+    assert second != first
+
+
 def test_version_2_without_its_controllers_says_so(proc):
     (proc / "fs" / "service" / "cgroup.controllers").write_text("cpu\n")
     with pytest.raises(cgroups.UnavailableError, match="offers"):
