@@ -52,10 +52,17 @@ class Drive:
         self._number = 0
         self._spoilt = 0
 
-    async def settle(self) -> None:
-        """Fill the pool with cells of well-behaved programs; what there is then is the measure."""
+    async def settle(self, *, both: bool) -> None:
+        """Fill the pool with cells of well-behaved programs; what there is then is the measure.
+
+        In *both* languages, where there will be both: a pool keeps a blank cell for each.
+        """
         calm = attack_.gives("a calm program", "return 1", 1)
-        programs = (calm, msgspec.structs.replace(calm, alone=True))
+        other = attack_.gives("a calm program", "return 1", 1, alone=True)
+        if both:
+            text = "export const run = () => 1"
+            other = msgspec.structs.replace(other, text=text, language="javascript")
+        programs = (calm, other)
         for one in programs:
             await self._aim.attack(one, self._seen(one))
         await self._neighbour()
@@ -152,7 +159,7 @@ async def main(way: str, folder: pathlib.Path, names: list[str]) -> None:
         pid=os.getpid(),
     )
     places = [pathlib.Path(path) for path in ("/", "/tmp", "/var/tmp")]
-    known = catalogue.named(areas=catalogue.PYTHON)
+    known = catalogue.named(areas=catalogue.PYTHON | catalogue.JAVASCRIPT)
     over = watch.Watch(
         folders=[home, pathlib.Path("/dev/shm")], named=[*places, stdlib / "json", folder]
     )
@@ -160,7 +167,7 @@ async def main(way: str, folder: pathlib.Path, names: list[str]) -> None:
     with over:
         async with _opened(way, folder) as aim:
             drive = Drive(aim, over, host, fresh=way in {"batch", "call"})
-            await drive.settle()
+            await drive.settle(both=any(known[name].language != "python" for name in names))
             for name in names:
                 _tell(out, await drive.run(name, known[name]))
         begun = time.monotonic()

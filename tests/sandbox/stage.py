@@ -18,7 +18,10 @@ from tests.sandbox import drive
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ORDINARY_UID = 63_017
 """A user that no machine has. The kernel knows users by number: nothing is added to any list."""
-WAIT_S_MAX = 120.0
+CONTAINER_ASKED = "LOOPAI_TEST_CONTAINER"
+"""Environment variable: drive in a container as well, whose image takes minutes to build."""
+CONTAINER_SCRIPT = ROOT / "tools" / "sandbox-in-container.sh"
+WAIT_S_MAX = 60.0
 """For the next verdict, the start of a whole stack included."""
 
 _verdicts = msgspec.json.Decoder(drive.Verdict)
@@ -46,8 +49,12 @@ class Stage:
     def verdict(self, name: str) -> drive.Verdict:
         """Wait until *name* has been tried."""
         while name not in self._verdicts:
-            line = self._lines.get(timeout=WAIT_S_MAX)
+            try:
+                line = self._lines.get(timeout=WAIT_S_MAX)
+            except queue.Empty:
+                line = b""
             if not line:
+                self._process.kill()
                 self._lines.put(line)
                 raise AssertionError(f"the drive has ended: {self._complaint.decode()[-6000:]}")
             verdict = _verdicts.decode(line)
@@ -92,6 +99,11 @@ def ordinary(way: str, folder: pathlib.Path) -> list[str]:
     who = ["setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
     script.append("exec " + shlex.join([*who, "--no-new-privs", *here(way, folder)]))
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script)]
+
+
+def contained(way: str, folder: pathlib.Path) -> list[str]:
+    """The command of a drive in a container, by podman; builds the image where it is not there."""
+    return ["sh", str(CONTAINER_SCRIPT), way]
 
 
 def _environment() -> list[str]:

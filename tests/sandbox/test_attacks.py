@@ -3,44 +3,45 @@
 One process drives all attacks of one stage in turn; each test here waits for its own verdict.
 """
 
+import os
+
 import pytest
 
 from tests.sandbox import drive, stage
 from tests.sandbox.attacks import catalogue
 
+BOTH = catalogue.PYTHON | catalogue.JAVASCRIPT
 STAGES = {
-    "shared": (stage.here, "shared"),
-    "batch": (stage.here, "batch"),
-    "http": (stage.here, "http"),
-    "ordinary user": (stage.ordinary, "call"),
+    "batch": (stage.here, "batch", BOTH),
+    "over HTTP": (stage.here, "http", catalogue.PYTHON),
+    "as an ordinary user": (stage.ordinary, "call", BOTH),
 }
+if os.environ.get(stage.CONTAINER_ASKED):
+    STAGES["in a container"] = (stage.contained, "call", BOTH)
+
+CASES = [
+    (place, name)
+    for place, (_, _, areas) in STAGES.items()
+    for name in (*catalogue.named(areas=areas), drive.END)
+]
 
 
-@pytest.fixture(scope="module", params=STAGES)
+@pytest.fixture(scope="module")
 def running(request, tmp_path_factory):
-    """A drive of those attacks that this session asks for, in the order in which it does."""
-    names = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if item.function is test_attack_gets_nothing
-        and item.callspec.params["running"] == request.param
-    ]
-    command, way = STAGES[request.param]
+    """A drive of those attacks that this session asks for at one place, in its order."""
+    place = request.param
+    wanted = [item.callspec.params for item in request.session.items if item.path == request.path]
+    names = [one["name"] for one in wanted if one["running"] == place]
+    command, way, _ = STAGES[place]
     folder = tmp_path_factory.mktemp("drive")
     folder.chmod(0o755)
-    started = stage.Stage(command(way, folder), names)
+    started = stage.Stage(command(way, folder), [name for name in names if name != drive.END])
     yield started
     started.close()
 
 
-@pytest.mark.parametrize("name", catalogue.named(areas=catalogue.PYTHON))
+@pytest.mark.parametrize(("running", "name"), CASES, indirect=["running"])
 def test_attack_gets_nothing(running, name):
     """It ends as it must, a neighbour is right, no process or file is left, the worker is well."""
     verdict = running.verdict(name)
-    assert not verdict.problems, verdict
-
-
-def test_nothing_is_left_when_all_cells_are_closed(running):
-    """After all attacks of a stage: no process, no file, and as many descriptors as before."""
-    verdict = running.verdict(drive.END)
     assert not verdict.problems, verdict

@@ -52,8 +52,8 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     """Source that defines `run(value)`, where value is a `Host` or "look"; see `program`."""
     ends: tuple[End, ...]
     alone: bool = True
-    """In a program of its own. Otherwise the text is an input of ATTEMPTS: no less an attack, as
-    each call of that may have a process of its own, but without the cost of a cell."""
+    """In a program of its own. Otherwise the text is an input of one that is there: no less an
+    attack, as each call of that may have a process of its own, but without the cost of a cell."""
     by: tuple[str, ...] = ()
     """For `refused`: names of errno, or of the exception where it has none."""
     value: object = msgspec.UNSET
@@ -68,9 +68,9 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def program(self) -> str:
         """The program to load."""
-        if self.language != "python":
-            return self.text
-        return self.remark + (_PRELUDE + self.text if self.alone else ATTEMPTS)
+        if self.language == "python":
+            return self.remark + (_PRELUDE + self.text if self.alone else ATTEMPTS)
+        return self.remark.replace("#", "//") + (self.text if self.alone else SCRIPT_ATTEMPTS)
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     pid: int
     text: str = ""
-    """The attack, for ATTEMPTS."""
+    """The attack, where it is no program of its own."""
 
 
 # Programs reach every module of the interpreter, which the import statement would refuse: the
@@ -141,6 +141,14 @@ def run(value):
 """
 )
 """Runs the attack that is its input."""
+
+SCRIPT_ATTEMPTS = """
+export async function run(value) {
+  if (value === "look") return [];
+  return await (0, eval)(value.text)(value);
+}
+"""
+"""The same in JavaScript; there the text is an expression, a function."""
 
 NEIGHBOUR = (
     _PRELUDE

@@ -3,6 +3,7 @@
 from tests.sandbox.attacks import (
     environment,
     filesystem,
+    javascript,
     network,
     processes,
     resources,
@@ -22,6 +23,8 @@ PYTHON: dict[Area, tuple[Attack, ...]] = {
     "tampering": tampering.ATTACKS,
     "results": results.ATTACKS,
 }
+
+JAVASCRIPT: dict[Area, tuple[Attack, ...]] = {"javascript": javascript.ATTACKS}
 
 
 def named(*, areas: dict[Area, tuple[Attack, ...]]) -> dict[str, Attack]:

@@ -45,7 +45,8 @@ READING = (
     ),
     gives(
         "installed packages cannot be listed",
-        "return os.listdir(host['stdlib'] + '/site-packages')",
+        "folder = host['stdlib'] + '/site-packages'\n"
+        "return os.listdir(folder) if os.path.isdir(folder) else []",
         [],
     ),
     *(

@@ -151,8 +151,8 @@ ATTACKS = (
     ),
     refused("no pseudo-terminal is forked", "os.forkpty()", by=["EPERM", "EACCES", "ENOENT"]),
     *(
-        # Their C part would have to be mapped to execute.
-        ends(name, body, "error", error="ImportError")
+        # Where their C part is no part of the interpreter, it is not even loaded.
+        ends(name, body, "error")
         for name, body in {
             "no subprocess is run": "load('subprocess').run([host['python']])",
             "no worker process is started": "load('multiprocessing').Process(target=print).start()",

@@ -306,10 +306,11 @@ EXCEPTIONS = (
         setup=_evil("pass"),
     ),
     ends(
-        "a syntax error that lies about its line is an error",
+        "a syntax error that lies about its line ends the call",
         "error = SyntaxError('x')\nerror.filename = 'program.py'\n"
         "error.lineno = error.msg = Evil()\nraise error",
         "error",
+        "killed",
         setup=_evil("def __str__(self): raise SystemExit"),
     ),
     ends(
@@ -374,6 +375,7 @@ ATTACKS = (
             "error",
             "killed",
             "invalid_result",
+            "timeout",
         )
         for name, body in (PATCHES | _MEMORY).items()
     ),
