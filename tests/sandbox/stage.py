@@ -62,6 +62,7 @@ class Stage:
         return self._verdicts[name]
 
     def close(self) -> None:
+        """End the drive. Again is harmless."""
         self._process.terminate()
         self._process.wait(timeout=WAIT_S_MAX)
         for reader in self._readers:

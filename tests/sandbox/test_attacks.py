@@ -27,21 +27,31 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def running(request, tmp_path_factory):
-    """A drive of those attacks that this session asks for at one place, in its order."""
-    place = request.param
+def driven(request, tmp_path_factory):
+    """Opens a drive at a place, of those attacks that this session asks for there, in its order."""
     wanted = [item.callspec.params for item in request.session.items if item.path == request.path]
-    names = [one["name"] for one in wanted if one["running"] == place]
-    command, way, _ = STAGES[place]
-    folder = tmp_path_factory.mktemp("drive")
-    folder.chmod(0o755)
-    started = stage.Stage(command(way, folder), [name for name in names if name != drive.END])
-    yield started
-    started.close()
+    opened = {}
+
+    def at(place):
+        if place not in opened:
+            for other in opened.values():
+                other.close()
+            names = [one["name"] for one in wanted if one["place"] == place]
+            command, way, _ = STAGES[place]
+            folder = tmp_path_factory.mktemp("drive")
+            folder.chmod(0o755)
+            opened[place] = stage.Stage(
+                command(way, folder), [name for name in names if name != drive.END]
+            )
+        return opened[place]
+
+    yield at
+    for one in opened.values():
+        one.close()
 
 
-@pytest.mark.parametrize(("running", "name"), CASES, indirect=["running"])
-def test_attack_gets_nothing(running, name):
+@pytest.mark.parametrize(("place", "name"), CASES)
+def test_attack_gets_nothing(driven, place, name):
     """It ends as it must, a neighbour is right, no process or file is left, the worker is well."""
-    verdict = running.verdict(name)
+    verdict = driven(place).verdict(name)
     assert not verdict.problems, verdict

@@ -1,7 +1,5 @@
 """What a single call comes back as."""
 
-import time
-
 import pytest
 
 INPUT = {"numbers": [1, 2.5, -3], "text": "grüße 🙂", "flag": True, "none": None}
@@ -143,29 +141,6 @@ async def test_python_loop_is_a_timeout_with_its_line(cells):
 @pytest.mark.parametrize(
     "statement",
     [
-        "sum(range(10**10))",
-        "import collections, itertools; collections.deque(itertools.count(), 0)",
-        "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**8)",
-        "import re; re.match('(a+)+b', 'a' * 60)",
-        "9**9**9",
-        "exec('while True:\\n try:\\n  while True: pass\\n except BaseException: pass')",
-    ],
-)
-async def test_loop_in_c_is_killed_at_the_deadline(cells, statement):
-    code = f"def run(value):\n    if value:\n        {statement}\n    return 1\n"
-    await cells.load(code)
-    begun = time.monotonic()
-    outcome = await cells.one(code, True, timeout_ms=100)
-    took_ms = (time.monotonic() - begun) * 1000
-    assert outcome.kind == "timeout"
-    # The loops would take minutes; how exact the deadline is stands in bench/.
-    assert 95 <= took_ms < 5_000
-    assert await cells.value(code, False) == 1
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
         "return bytearray(10**10)",
         "return 'x' * 10**10",
         "x = []\n    while True: x.append(bytearray(10**6))",
@@ -178,22 +153,6 @@ async def test_memory_beyond_the_limit_is_out_of_memory(cells, statement):
     assert (outcome.kind, outcome.error_type) == ("out_of_memory", "out_of_memory")
     assert outcome.message.startswith("line ")
     assert await cells.value(code, 0) == 0
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "'x' * (512 * 1024)",
-        "'x' * 200_000_000",
-        "[{} for _ in range(500_000)]",
-        "{str(i): i for i in range(100_000)}",
-        "'\\x01' * 100_000",
-    ],
-)
-async def test_huge_result_is_output_too_large(cells, expression):
-    outcome = await cells.one(f"def run(value):\n    return {expression}\n", timeout_ms=5000)
-    assert (outcome.kind, outcome.error_type) == ("output_too_large", "output_too_large")
-    assert outcome.output is None
 
 
 async def test_result_of_exactly_the_limit_is_a_success(cells):
