@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from loopai import domain
+from loopai.sandbox import channel, frames, outcome, program, statistics
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
-from loopai.sandbox import frames, outcome, program, statistics
 from loopai.sandbox import limits as limits_
 
 _SPARE_KINDS: Final[dict[outcome.OutcomeKind, statistics.Cause]] = {
@@ -18,7 +18,7 @@ _SPARE_KINDS: Final[dict[outcome.OutcomeKind, statistics.Cause]] = {
     "out_of_memory": "out_of_memory",
 }
 """After these an executor may hold what it should not: half-changed state, or all of its memory."""
-_CAUSES: Final[dict[executor_.End, statistics.Cause]] = {
+_CAUSES: Final[dict[channel.End, statistics.Cause]] = {
     "timeout": "timeout",
     "out_of_memory": "out_of_memory",
     "tampered": "tampered",
@@ -169,7 +169,7 @@ class Cell:
                     outcomes[pending[0]] = _blame(run, 0) if guilty else _lost(run.detail)
             pending = [index for index in pending if outcomes[index] is None]
 
-    async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> executor_.Run:
+    async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> channel.Run:
         try:
             executor = await self._ready()
         except enclosure_.EnclosureError:
@@ -293,7 +293,7 @@ def _cut(text: str, bytes_max: int) -> str:
     return text.encode()[:bytes_max].decode(errors="ignore")
 
 
-def _blame(run: executor_.Run, timeout_ms: float) -> outcome.Outcome:
+def _blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
     kind: outcome.OutcomeKind
     if run.end == "timeout":
         kind, message = "timeout", f"killed after {timeout_ms:g} ms"
