@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
 PYTHON ?= python3
 BIN := .venv/bin
+SCRIPTS := loopai/sandbox/inside/javascript/*.js
 
 .PHONY: setup demo dev test check bench lock format
 .DEFAULT_GOAL := setup
@@ -22,6 +23,8 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deno fmt --check --quiet --line-width 100 $(SCRIPTS)
+	$(BIN)/deno lint --quiet $(SCRIPTS)
 
 bench: setup
 	$(BIN)/python -m bench
@@ -29,6 +32,7 @@ bench: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/deno fmt --quiet --line-width 100 $(SCRIPTS)
 
 # Pins every dependency with its hashes; run after changing pyproject.toml.
 lock:

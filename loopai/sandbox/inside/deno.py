@@ -1,6 +1,6 @@
 """The executor of programs in JavaScript and TypeScript: hardens itself, then becomes Deno.
 
-`deno.js` does the rest, in Deno: it gives up what only its start needed, loads the program and
+`javascript/executor.js` does the rest, in Deno: it gives up what only its start needed, loads the program and
 runs its calls.
 """
 
@@ -50,7 +50,7 @@ class Runtime:
         self._argv = [
             paths["program"],
             "run",
-            # No permission but that of calling into libc, which deno.js gives up.
+            # No permission but that of calling into libc, which the script gives up.
             "--no-prompt",
             "--allow-ffi",
             "--no-remote",

@@ -41,7 +41,7 @@ async def discover() -> runtime.Runtime:
         _INSIDE_PROGRAM: program,
         # The C library looks its stack up there, and Deno's compiler ends the process if it
         # cannot: this one says that there is room.
-        _MAPS: str(python.INSIDE / "deno_maps"),
+        _MAPS: str(python.INSIDE / "javascript/maps"),
     }
     folders = dict.fromkeys(os.path.dirname(name) for name in libraries)  # noqa: PTH120
     loader = next((name for name in libraries if _LOADER.search(name)), None)
@@ -59,8 +59,8 @@ async def discover() -> runtime.Runtime:
                 "program": _INSIDE_PROGRAM,
                 "loader": loader,
                 "libraries": ":".join(folders),
-                "script": f"{runtime.INSIDE}/deno.js",
-                "imports": f"{runtime.INSIDE}/deno_imports.json",
+                "script": f"{runtime.INSIDE}/javascript/executor.js",
+                "imports": f"{runtime.INSIDE}/javascript/imports.json",
                 "maps": _MAPS,
             },
         },

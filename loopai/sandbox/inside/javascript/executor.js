@@ -1,0 +1,289 @@
+// The executor of programs in JavaScript and TypeScript: hardens itself for good, then loads a
+// program and runs its calls. From then on this process is the program's: nothing that it sends is
+// believed without a check by the host. Frames and outcomes are those of python.py.
+
+import { brief, called, described, isLackOfMemory, traced } from "./failures.js";
+import * as frames from "./frames.js";
+import { encoded, InvalidError, TooLargeError } from "./results.js";
+
+const PAGE_BYTES = 4096;
+const PR_SET_DUMPABLE = 4, RLIMIT_NPROC = 6, CLOCK_MONOTONIC = 1;
+const SECCOMP_SET_MODE_FILTER = 1, SECCOMP_FILTER_FLAG_TSYNC = 1;
+
+const config = JSON.parse(Deno.args[0]);
+const limits = config.limits;
+
+const libc = Deno.dlopen("libc.so.6", {
+  mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
+  close: { parameters: ["i32"], result: "i32" },
+  prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
+  setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  syscall: { parameters: ["i64", "u64", "u64", "buffer"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+}).symbols;
+
+// Kept from before the program: it may put others in their place, and only its own calls would
+// suffer, but an honest program that extends a prototype should not.
+const { parse } = JSON;
+const now = performance.now.bind(performance);
+const inspect = Deno.inspect;
+const later = setTimeout, cancel = clearTimeout;
+
+const page = new DataView(
+  Deno.UnsafePointerView.getArrayBuffer(
+    libc.mmap(null, PAGE_BYTES, 1 | 2, 1, config.page_fd, 0n), // read and write, shared
+    PAGE_BYTES,
+  ),
+);
+
+class Deadline extends Error {}
+
+// --- what a program writes --------------------------------------------------------------------
+
+let captured = [];
+let capturable = limits.stdout_bytes_max;
+
+function capture(...values) {
+  if (capturable <= 0) return;
+  const shown = values.map((value) => (typeof value === "string" ? value : inspect(value)));
+  const line = (shown.join(" ") + "\n").slice(0, capturable);
+  // By units of UTF-16; the host cuts by bytes.
+  capturable -= line.length;
+  captured.push(line);
+}
+
+function taken() {
+  const written = captured.join("");
+  captured = [];
+  capturable = limits.stdout_bytes_max;
+  return written;
+}
+
+function silence() {}
+
+// --- failures ---------------------------------------------------------------------------------
+
+function failed(thrown, started) {
+  let status = frames.ERROR, kind = "error", message = "the exception could not be described";
+  let found = [];
+  try {
+    if (thrown instanceof Deadline) {
+      [status, kind, message] = [frames.TIMEOUT, "timeout", "timed out"];
+    } else if (thrown instanceof TooLargeError) {
+      status = frames.OUTPUT_TOO_LARGE;
+      kind = "output_too_large";
+      message = `the result exceeds ${limits.output_bytes_max} bytes`;
+    } else if (thrown instanceof InvalidError) {
+      [status, kind, message] = [frames.INVALID_RESULT, "invalid_result", thrown.message];
+    } else {
+      ({ kind, message, found } = described(thrown));
+      if (isLackOfMemory(kind, message)) [status, kind] = [frames.OUT_OF_MEMORY, "out_of_memory"];
+    }
+  } catch {
+    // What was assumed above stands.
+  }
+  const line = found.length ? found[0][1] : 0;
+  const length = limits.message_bytes_max / 4;
+  const first = message.split("\n", 1)[0];
+  frames.head(8, status);
+  frames.integer(elapsed(started));
+  frames.binary("");
+  frames.string(kind);
+  frames.string((line ? `line ${line}: ${first}` : first).slice(0, length).toWellFormed());
+  frames.string(taken().toWellFormed());
+  frames.integer(line);
+  frames.string(traced(found, `${kind}: ${first}`).slice(0, length).toWellFormed());
+}
+
+function elapsed(started) {
+  return ((now() - started) * 1000) | 0;
+}
+
+// --- calls ------------------------------------------------------------------------------------
+
+let run = null;
+
+async function settled(promise, milliseconds) {
+  let timer;
+  const deadline = new Promise((_, reject) => {
+    timer = later(() => reject(new Deadline()), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    cancel(timer);
+  }
+}
+
+function succeeded(data, started) {
+  const plain = captured.length === 0;
+  frames.head(plain ? 3 : 6, frames.SUCCESS);
+  frames.integer(elapsed(started));
+  frames.binary(data);
+  if (plain) return;
+  frames.string("");
+  frames.string("");
+  frames.string(taken().toWellFormed());
+}
+
+async function batch(nonce, inputs, seconds) {
+  let count = 0;
+  let flushed = now();
+  for (let index = 0; index < inputs.length; index++) {
+    const started = now();
+    if (count > 0 && (frames.size() > limits.flush_bytes || started - flushed > limits.flush_ms)) {
+      frames.send(nonce, count);
+      count = 0;
+      flushed = started;
+    }
+    mark(nonce, index, started);
+    const before = frames.size();
+    try {
+      let value = run(parse(frames.decode(inputs[index])));
+      if (typeof value?.then === "function") value = await settled(value, seconds[index] * 1000);
+      succeeded(encoded(value, limits.output_bytes_max), started);
+    } catch (thrown) {
+      frames.cut(before);
+      failed(thrown, started);
+    }
+    count++;
+  }
+  frames.send(nonce, count);
+}
+
+function mark(nonce, index, started) {
+  page.setBigUint64(0, nonce, true);
+  page.setBigInt64(8, BigInt(index), true);
+  page.setFloat64(16, clock + started / 1000, true);
+}
+
+async function load(nonce, code, seconds, language) {
+  const started = now();
+  mark(nonce, 0, started);
+  try {
+    run = await settled(entry(frames.decode(code), language), seconds * 1000);
+    succeeded("", started);
+  } catch (thrown) {
+    failed(thrown, started);
+  }
+}
+
+async function entry(code, language) {
+  let module = await imported(code, language);
+  let found = module.run ?? module.classify ?? module.default;
+  for (const name of ["run", "classify"]) {
+    if (found !== undefined) break;
+    // Written as a script: its function is there and not exported.
+    if (new RegExp(`\\b${name}\\b`).test(code)) {
+      try {
+        module = await imported(`${code}\nexport { ${name} };`, language);
+        found = module[name];
+      } catch (thrown) {
+        if (!(thrown instanceof SyntaxError)) throw thrown;
+      }
+    }
+  }
+  if (typeof found !== "function") {
+    throw new SyntaxError("the program defines no function run(input)");
+  }
+  return found === module.classify ? classifier(found) : found;
+}
+
+async function imported(code, language) {
+  const url = URL.createObjectURL(new Blob([code], { type: `application/${language}` }));
+  called(url, language === "typescript" ? "program.ts" : "program.js");
+  try {
+    return await import(url);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+function classifier(classify) {
+  return (value) => {
+    if (typeof value === "string") return classify(value);
+    const texts = Object.values(value ?? {}).filter((item) => typeof item === "string");
+    if (texts.length === 1) return classify(texts[0]);
+    throw new TypeError("classify(text) needs a text, or an object with one text field");
+  };
+}
+
+// --- start ------------------------------------------------------------------------------------
+
+let clock = 0;
+
+function harden() {
+  const time = new DataView(new ArrayBuffer(16));
+  libc.clock_gettime(CLOCK_MONOTONIC, new Uint8Array(time.buffer));
+  clock = Number(time.getBigInt64(0, true)) + Number(time.getBigInt64(8, true)) / 1e9 -
+    now() / 1000;
+  libc.close(config.page_fd);
+  const lines = new Uint8Array(config.filter);
+  const filter = new DataView(new ArrayBuffer(16));
+  filter.setUint16(0, lines.length / 8, true);
+  const at = Deno.UnsafePointer.value(Deno.UnsafePointer.of(lines));
+  filter.setBigUint64(8, BigInt(at), true);
+  const refused = libc.prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n) ||
+    libc.setrlimit(RLIMIT_NPROC, new Uint8Array(16)) ||
+    libc.syscall(
+      BigInt(config.seccomp),
+      BigInt(SECCOMP_SET_MODE_FILTER),
+      BigInt(SECCOMP_FILTER_FLAG_TSYNC),
+      new Uint8Array(filter.buffer),
+    );
+  if (refused) throw new Error(`hardening refused: ${refused}`);
+  Deno.permissions.revokeSync({ name: "ffi" });
+}
+
+function furnish() {
+  // What a call leaves behind unhandled must not end the process under the next one.
+  for (const [kind, what] of [["unhandledrejection", "reason"], ["error", "error"]]) {
+    addEventListener(kind, (event) => {
+      event.preventDefault();
+      capture("Uncaught", brief(event[what]));
+    });
+  }
+  const silent = [
+    "group",
+    "groupEnd",
+    "time",
+    "timeEnd",
+    "timeLog",
+    "count",
+    "countReset",
+    "clear",
+  ];
+  globalThis.console = {
+    ...Object.fromEntries(silent.map((name) => [name, silence])),
+    ...Object.fromEntries(
+      ["log", "info", "warn", "error", "debug", "dir", "table", "trace"].map((
+        name,
+      ) => [name, capture]),
+    ),
+    assert: (holds, ...values) => holds || capture("Assertion failed:", ...values),
+  };
+  // A worker would need a thread, WebAssembly machine code of its own: the process would end.
+  delete globalThis.Worker;
+  delete globalThis.WebAssembly;
+  Object.defineProperty(Deno, "args", { value: [] });
+}
+
+// The compiler takes a thread when it is first used, the event loop a signal handler when it first
+// waits; afterwards neither could.
+await new Promise((resolve) => later(resolve, 1));
+await imported("export const warm: number = 1;", "typescript");
+frames.open(libc, config.data_fd, limits.request_bytes_max);
+harden();
+furnish();
+frames.send(0n, 0);
+for (;;) {
+  const { nonce, message } = frames.request();
+  if (message[0] === frames.LOAD) {
+    await load(nonce, message[1], message[2], message[3]);
+    frames.send(nonce, 1);
+  } else {
+    await batch(nonce, message[1], message[2]);
+  }
+}
