@@ -156,7 +156,7 @@ async def test_failure_says_where(cells, language):
     assert outcome.message == "line 4: no"
     assert "no" in outcome.traceback
     assert "run" in outcome.traceback
-    for runner in ("inside", "deno.js", "init", "/cell", "_call"):
+    for runner in ("inside", "executor.js", "init", "/cell", "_call"):
         assert runner not in outcome.traceback
 
 

@@ -4,12 +4,10 @@ Everything before `serve` runs before a byte of the program is read. From then o
 the program's: nothing that it sends is believed without a check by the host.
 """
 
-import builtins
 import ctypes
 import functools
 import gc
 import importlib
-import io
 import json
 import math
 import mmap
@@ -23,7 +21,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from loopai.sandbox.inside import hardening, landlock, result, seccomp, wire
+from loopai.sandbox.inside import hardening, landlock, result, seccomp, surroundings, wire
 
 _RECEIVE_BYTES = 64 * 1024
 _RESERVE_BYTES = 4 * 1024 * 1024
@@ -86,66 +84,6 @@ def preload(modules: Sequence[str]) -> None:
     result.encode([{"warm": 1.5}], 100)
 
 
-class Capture(io.TextIOBase):
-    """stdout and stderr of the running call, cut at *size_max* bytes of UTF-8."""
-
-    def __init__(self, size_max: int) -> None:
-        self.parts: list[str] = []
-        self._left = self._size_max = size_max
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        if self._left > 0:
-            data = text[: self._left].encode("utf-8", "replace")[: self._left]
-            self._left -= len(data)
-            self.parts.append(data.decode("utf-8", "ignore"))
-        return len(text)
-
-    def take(self) -> str:
-        text = "".join(self.parts)
-        self.parts = []
-        self._left = self._size_max
-        return text
-
-
-def _importer(allowed: frozenset[str]) -> Callable[..., Any]:
-    real = builtins.__import__
-
-    def import_module(
-        name: str,
-        globals: Mapping[str, object] | None = None,  # noqa: A002 (the name that CPython passes)
-        locals: Mapping[str, object] | None = None,  # noqa: A002
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> types.ModuleType:
-        # C code of the standard library imports through the caller's builtins too (strptime wants
-        # `time`); it passes a list, the import statement a tuple or None.
-        if level == 0 and not isinstance(fromlist, list):
-            inside = name in allowed or name.partition(".")[0] in allowed
-            if not inside and not (
-                fromlist and all(f"{name}.{part}" in allowed for part in fromlist)
-            ):
-                raise ImportError(f"module {name!r} is not available to programs", name=name)
-        return real(name, globals, locals, fromlist or (), level)
-
-    return import_module
-
-
-def _classifier(classify: Callable[[str], object]) -> Callable[[object], object]:
-    def run(value: object) -> object:
-        if isinstance(value, dict):
-            texts = [item for item in value.values() if isinstance(item, str)]
-            if len(texts) == 1:
-                return classify(texts[0])
-        if isinstance(value, str):
-            return classify(value)
-        raise TypeError("classify(text) needs a text, or an object with one text field")
-
-    return run
-
-
 class Executor:
     """Reads frames from the data socket and answers each with the results of its items."""
 
@@ -159,7 +97,7 @@ class Executor:
         self._request_bytes_max: int = limits["request_bytes_max"]
         self._page = page
         self._buffer = bytearray(_RECEIVE_BYTES)
-        self._capture = Capture(limits["stdout_bytes_max"])
+        self._capture = surroundings.Capture(limits["stdout_bytes_max"])
         self._run: Callable[[object], object] | None = None
         self._text = ""
         self._armed = False
@@ -231,7 +169,7 @@ class Executor:
         try:
             self._armed = True
             self._text = str(code, "utf-8")
-            self._run = self._entry(self._text)
+            self._run = surroundings.load(self._text, self._allowed)
             self._armed = False
         except BaseException as error:  # noqa: BLE001 (as in _call)
             reply = self._failed(error, started)
@@ -242,23 +180,6 @@ class Executor:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._alarm = math.inf
         return reply
-
-    def _entry(self, code: str) -> Callable[[object], object]:
-        module = types.ModuleType("program")
-        module.__dict__["__builtins__"] = {
-            **vars(builtins),
-            "__import__": _importer(self._allowed),
-        }
-        # dataclasses, enum and typing look a class's module up by name.
-        sys.modules["program"] = module
-        exec(compile(code, result.PROGRAM_FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 (what a cell is for)
-        run = module.__dict__.get("run")
-        if callable(run):
-            return run  # type: ignore[no-any-return]  # the program's
-        classify = module.__dict__.get("classify")
-        if callable(classify):
-            return _classifier(classify)
-        raise ImportError("the program defines no function run(input)")
 
     def _failed(self, error: BaseException, started: float) -> bytes:
         """Still armed: `__str__` of an exception may hang."""
