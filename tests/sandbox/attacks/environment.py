@@ -61,7 +61,12 @@ ATTACKS = (
     ),
     gives("the working directory is none of the host's", "return os.getcwd()", "/"),
     gives("its pid is of a small world", "return 1 < os.getpid() < 1000", value=True),
-    gives("no descriptor but null and the data socket is open", _DESCRIPTORS, [0, 1, 2, 3]),
+    gives(
+        "no descriptor but null and the data socket is open",
+        _DESCRIPTORS,
+        [0, 1, 2, 3],
+        alone=True,  # those of earlier calls are a shared program's own
+    ),
     gives("the standard input is empty", "return os.read(0, 10).decode()", ""),
     gives("the standard output leads nowhere", "return os.write(1, b'x') + os.write(2, b'x')", 2),
     gives(
