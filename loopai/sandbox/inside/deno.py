@@ -1,7 +1,7 @@
 """The executor of programs in JavaScript and TypeScript: hardens itself, then becomes Deno.
 
-`javascript/executor.js` does the rest, in Deno: it gives up what only its start needed, loads the program and
-runs its calls.
+`javascript/executor.js` does the rest, in Deno: it gives up what only its start needed, loads the
+program and runs its calls.
 """
 
 import ctypes

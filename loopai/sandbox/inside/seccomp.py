@@ -73,6 +73,8 @@ DENO: Calls = _ANY | {
     "epoll_ctl": (233, 21),
     "sched_yield": (24, 124),
     "sched_getaffinity": (204, 123),
+    # Its thread for signals waits at a pair of sockets. Descriptors travel by recvmsg only.
+    "recvfrom": (45, 207),
 }
 """Of one that holds a program in JavaScript. No further thread, and no code mapped from files."""
 

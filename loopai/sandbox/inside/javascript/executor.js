@@ -270,9 +270,10 @@ function furnish() {
   Object.defineProperty(Deno, "args", { value: [] });
 }
 
-// The compiler takes a thread when it is first used, the event loop a signal handler when it first
-// waits; afterwards neither could.
-await new Promise((resolve) => later(resolve, 1));
+// Deno makes a thread for its compiler when that is first used, and one for signals when its event
+// loop first waits for long; afterwards neither could be made, and the process would end.
+Deno.addSignalListener("SIGINT", silence);
+Deno.removeSignalListener("SIGINT", silence);
 await imported("export const warm: number = 1;", "typescript");
 frames.open(libc, config.data_fd, limits.request_bytes_max);
 harden();
