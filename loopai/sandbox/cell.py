@@ -24,8 +24,15 @@ _CAUSES: Final[dict[channel.End, statistics.Cause]] = {
     "tampered": "tampered",
     "died": "exited",
 }
-_LOST_MAX: Final = 2
-"""Times that a batch may be lost through no fault of an item, before we say so."""
+_LOSSES_MAX: Final = 2
+"""Executors that one item may bring down by itself, before it is blamed."""
+_LEAPS_MAX: Final = 3
+"""Timeouts blamed on another item than the next one, in one batch. What is running is the program's
+word: one that lies could make every turn as long as the batch."""
+_LARGE_BYTES: Final = 32 * limits_.KIB
+"""A result to be checked in a thread: of 512 KiB it takes 50 ms."""
+_STALL_S: Final = 0.005
+"""How long results are checked before others get a turn."""
 _ITEM_OVERHEAD_BYTES: Final = 16
 
 _decoder: Final = msgspec.json.Decoder()
@@ -106,6 +113,19 @@ class Cell:
         found += [one.pid for one in executors if one is not None and one.pid is not None]
         return found
 
+    def end_the_busy(self) -> None:
+        """End executors that ran on their own since we last looked; only for a cell nobody uses.
+
+        A program has answered and goes on: nothing else would notice before its next call.
+        """
+        executors = [self._active]
+        if self._spare is not None and _made(self._spare):
+            executors.append(self._spare.result())
+        for one in executors:
+            if one is not None and one.usable and one.has_run_idle():
+                one.close()
+                self._counted.kills["idle"] += 1
+
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
         self._closed = True
@@ -139,35 +159,47 @@ class Cell:
         """Run the items *pending* until each has an outcome.
 
         Each turn ends with all of them done, the culprit of a timeout blamed, the batch cut into
-        single items, or one of `_LOST_MAX` losses of a single item: so it ends.
+        single items, or one of `_LOSSES_MAX` losses of a single item: so it ends.
         """
-        losses = 0
+        losses = leaps = 0
         while pending:
             run = await self._attempt(
                 [inputs[index] for index in pending],
                 [timeouts_ms[index] / 1000 for index in pending],
             )
-            for index, reply in zip(pending, run.replies, strict=False):
-                outcomes[index] = self._outcome(reply, run.wall_ms)
+            await self._take(pending, run, outcomes)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
                 return
             self._retire(_CAUSES[run.end])
-            if run.culprit is not None and (run.end == "timeout" or len(pending) == 1):
+            leaps += run.end == "timeout" and run.culprit != len(run.replies)
+            if len(pending) == 1:
+                losses += 1
+                if run.culprit is not None or losses == _LOSSES_MAX:
+                    outcomes[pending[0]] = _blame(run, timeouts_ms[pending[0]])
+            elif run.end == "timeout" and run.culprit is not None and leaps <= _LEAPS_MAX:
                 blamed = pending[run.culprit]
                 outcomes[blamed] = _blame(run, timeouts_ms[blamed])
-            elif len(pending) > 1:
+            else:
                 # Who wrote garbage or closed the channel may have gone on to other items before
                 # we noticed: only alone is an item known to be the one.
                 for index in pending[len(run.replies) :]:
                     await self._settle([index], inputs, timeouts_ms, outcomes)
                 return
-            else:
-                losses += 1
-                if losses >= _LOST_MAX:
-                    guilty = run.end in {"tampered", "out_of_memory"}
-                    outcomes[pending[0]] = _blame(run, 0) if guilty else _lost(run.detail)
             pending = [index for index in pending if outcomes[index] is None]
+
+    async def _take(
+        self, pending: Sequence[int], run: channel.Run, outcomes: list[outcome.Outcome | None]
+    ) -> None:
+        since = time.monotonic()
+        for index, reply in zip(pending, run.replies, strict=False):
+            if len(reply.output) > _LARGE_BYTES:
+                outcomes[index] = await asyncio.to_thread(self._outcome, reply, run.wall_ms)
+            else:
+                outcomes[index] = self._outcome(reply, run.wall_ms)
+            if time.monotonic() - since > _STALL_S:
+                await asyncio.sleep(0)
+                since = time.monotonic()
 
     async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> channel.Run:
         try:
@@ -220,7 +252,12 @@ class Cell:
         spare, self._spare = self._spare, None
         if spare is not None:
             try:
-                executor = await spare
+                # Shielded: if our caller goes in the moment in which it is made, nobody else
+                # would close it.
+                executor = await asyncio.shield(spare)
+            except asyncio.CancelledError:
+                self._spare = spare
+                raise
             except (program.LoadError, enclosure_.EnclosureError):
                 pass  # the fresh one below says what is wrong now
             else:
@@ -233,7 +270,10 @@ class Cell:
         if self._enclosure is None:
             raise enclosure_.EnclosureError("the cell is closed")
         self._counted.executors_started += 1
-        return await executor_.Executor.open(self._enclosure, self._program, self._limits)
+        try:
+            return await executor_.Executor.open(self._enclosure, self._program, self._limits)
+        except OSError as error:  # no descriptors left, or no memory: it may pass
+            raise enclosure_.EnclosureError(f"no executor can be started: {error}") from error
 
     def _stale(self, active: executor_.Executor) -> bool:
         if self._spare is None or not self._spare.done():
@@ -257,14 +297,21 @@ class Cell:
     async def _break(self) -> None:
         self._retire("closed")
         spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.cancel()
-            await asyncio.wait({spare})
-            if _made(spare):
-                spare.result().close()
-        if self._enclosure is not None:
-            enclosure, self._enclosure = self._enclosure, None
-            await enclosure.close()
+        enclosure, self._enclosure = self._enclosure, None
+        # Shielded: a caller that goes meanwhile must not leave half of it behind.
+        await asyncio.shield(asyncio.ensure_future(_end(spare, enclosure)))
+
+
+async def _end(
+    spare: asyncio.Task[executor_.Executor] | None, enclosure: enclosure_.Enclosure | None
+) -> None:
+    if spare is not None:
+        spare.cancel()
+        await asyncio.wait({spare})
+        if _made(spare):
+            spare.result().close()
+    if enclosure is not None:
+        await enclosure.close()
 
 
 def _made(spare: asyncio.Task[executor_.Executor]) -> bool:

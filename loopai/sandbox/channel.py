@@ -51,6 +51,7 @@ class Channel:
         self._end_process = kill
         self._limits = limits
         self._grace_s = limits.grace_ms / 1000
+        self._text_bytes_max = limits.text_bytes_max
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(64 * limits_.KIB)
         self._partial = bytearray()
@@ -194,11 +195,14 @@ class Channel:
             end = used + frames.HEADER.size + size
             if end > len(data):
                 break
-            replies = frames.decode(data[used + frames.HEADER.size : end])
+            replies = frames.decode(
+                data[used + frames.HEADER.size : end], text_bytes_max=self._text_bytes_max
+            )
+            count = len(self._replies) + len(replies)
+            if bool(replies) != bool(self._answers) or count > self._answers:
+                raise frames.TamperError("a frame with the wrong number of results")
             self._replies += replies
             used = end
-            if bool(replies) != bool(self._answers) or len(self._replies) > self._answers:
-                raise frames.TamperError("a frame with the wrong number of results")
             if len(self._replies) == self._answers:
                 self._finish("done")
                 break

@@ -21,6 +21,9 @@ from loopai.sandbox import frames, memory
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import program as program_
 
+_IDLE_CPU_S: Final = 0.05
+"""Between two looks, a second apart: the collector and the timers of a runtime need less."""
+
 _nonces = random.SystemRandom()
 # What V8 and Deno write before they end themselves.
 _NO_MEMORY: Final = re.compile(r"out of memory|memory allocation of \d+ bytes failed")
@@ -39,6 +42,8 @@ class Executor:
     ) -> None:
         self.runs = 0
         self.born = time.monotonic()
+        self._cpu_s = 0.0
+        self._runs_seen = -1
         self._channel = channel_.Channel(stream, page, self._kill, limits)
         self._pidfd = pidfd
         self._ended = ended
@@ -93,6 +98,14 @@ class Executor:
         """None once it has ended."""
         return memory.pid(self._pidfd) if self._pidfd >= 0 else None
 
+    def has_run_idle(self) -> bool:
+        """Whether it used the processor since it was last asked, and was given nothing to do."""
+        pid = self.pid
+        cpu_s = self._cpu_s if pid is None else memory.cpu_s(pid)
+        before, seen = self._cpu_s, self._runs_seen
+        self._cpu_s, self._runs_seen = cpu_s, self.runs
+        return seen == self.runs and cpu_s - before > _IDLE_CPU_S
+
     async def run(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> channel_.Run:
         """Run the program on *inputs*, each for at most its *seconds*."""
         self.runs += len(inputs)
@@ -130,7 +143,8 @@ class Executor:
         run = await self._channel.exchange(frame, nonce, seconds)
         if run.end == "died":
             _, detail = await self._epitaph()
-            raise program_.LoadError(f"the program ended its process: {detail}")
+            hint = "; it may be nested too deeply" if "SIGSEGV" in detail else ""
+            raise program_.LoadError(f"the program ended its process: {detail}{hint}")
         if run.end == "timeout":
             raise program_.LoadError(late)
         if run.end == "tampered":
@@ -174,6 +188,6 @@ def _encoded(code: str, bytes_max: int) -> bytes:
 
 
 def _described(reply: frames.Reply) -> str:
-    if not reply.error_type:
+    if reply.error_type in {"", "LoadError", *frames.KINDS}:
         return reply.message or "the program cannot be loaded"
     return f"{reply.message} ({reply.error_type})" if reply.message else reply.error_type

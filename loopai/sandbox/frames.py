@@ -14,6 +14,8 @@ HEADER: Final = struct.Struct("<IQ")
 PAGE: Final = struct.Struct("<Qqd")
 """The progress page: nonce of the batch, index of its running item, its start (monotonic, s)."""
 
+_LINE_MAX: Final = 2**31
+
 LOAD: Final = 0
 RUN: Final = 1
 
@@ -62,13 +64,22 @@ def _frame(nonce: int, payload: bytes) -> bytes:
     return HEADER.pack(len(payload), nonce) + payload
 
 
-def decode(payload: memoryview) -> list[Reply]:
-    """Decode the results of a frame; their number is the caller's to check."""
+def decode(payload: memoryview, *, text_bytes_max: int) -> list[Reply]:
+    """Decode the results of a frame; their number is the caller's to check.
+
+    *text_bytes_max*: of all that is said beside each result. A character beyond ASCII may make the
+    host hold four bytes for each of them.
+    """
     try:
         replies = _replies.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TamperError(f"a frame that cannot be decoded: {error}") from error
     for reply in replies:
-        if not 0 <= reply.status < len(KINDS) or min(reply.elapsed_us, reply.line) < 0:
+        if not 0 <= reply.status < len(KINDS) or reply.elapsed_us < 0:
             raise TamperError("a result with a status that does not exist")
+        if not 0 <= reply.line < _LINE_MAX:
+            raise TamperError("a result with a line that no program has")
+        said = (reply.error_type, reply.message, reply.stdout, reply.traceback)
+        if sum(map(len, said)) > text_bytes_max:
+            raise TamperError("a result with more words than are allowed")
     return replies

@@ -53,6 +53,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     recycle_s: float = 300.0
     """… and the age at which it is."""
 
+    @property
+    def text_bytes_max(self) -> int:
+        """Of all that an executor says beside one result: type, message, stdout, traceback."""
+        return self.stdout_bytes_max + 2 * self.message_bytes_max + KIB // 2
+
     def __post_init__(self) -> None:
         if self.code_bytes_max + KIB > self.request_bytes_max:
             raise ValueError("code_bytes_max must fit into request_bytes_max")
@@ -60,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("input_bytes_max must fit into request_bytes_max")
         # A reply holds what is below flush_bytes and one result of full size more; KIB covers the
         # headers of that one. Replacing a lone surrogate does not lengthen a text.
-        one = self.output_bytes_max + self.stdout_bytes_max + 2 * self.message_bytes_max + KIB
+        one = self.output_bytes_max + self.text_bytes_max + KIB
         if self.flush_bytes + one > self.reply_bytes_max:
             raise ValueError("flush_bytes and one full result must fit into reply_bytes_max")
         if 8 * self.request_bytes_max > self.memory_bytes_max:

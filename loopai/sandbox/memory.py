@@ -1,4 +1,4 @@
-"""How much memory processes take, shared pages divided among those who share them."""
+"""What processes take: memory, shared pages divided among those who share them, and time."""
 
 import os
 import re
@@ -8,6 +8,8 @@ from typing import Final
 _PSS: Final = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _PID: Final = re.compile(r"^Pid:\s+(\d+)", re.MULTILINE)
 _KIB: Final = 1024
+_USER_TICKS: Final = 11
+"""Field of /proc/<pid>/stat behind the name; the next one is the kernel's."""
 _RESIDENT: Final = 1
 """Field of /proc/<pid>/statm, in pages."""
 
@@ -17,6 +19,16 @@ def pid(pidfd: int) -> int | None:
     with open(f"/proc/self/fdinfo/{pidfd}") as file:  # noqa: PTH123 (a string in)
         found = _PID.search(file.read())
     return int(found[1]) if found else None
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that *pid* has used, in seconds; 0 when it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[_USER_TICKS]) + int(fields[_USER_TICKS + 1])) / os.sysconf("SC_CLK_TCK")
 
 
 def used(pids: Iterable[int]) -> int:

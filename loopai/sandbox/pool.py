@@ -4,7 +4,7 @@ import asyncio
 import collections
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +25,9 @@ from streams import messages
 
 Key = tuple[str, str, str, str]
 
+TIMEOUT_MS_MAX: Final = 3_600_000.0
+LOOK_S: Final = 1.0
+"""How often idle cells are looked at: whether they are."""
 WEIGH_S: Final = 5.0
 """How often the memory of all cells is measured at most; 64 cells take about 50 ms of a thread."""
 
@@ -58,6 +61,8 @@ class CellPool:
         self._runtimes: dict[runtime.Name, asyncio.Task[runtime.Runtime]] = {}
         self._blanks: dict[runtime.Name, asyncio.Task[enclosure.Enclosure]] = {}
         self._weighing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._weighed = time.monotonic()
         self._closed = False
         try:
@@ -83,8 +88,8 @@ class CellPool:
         """
         if len(inputs) != len(timeouts_ms):
             raise ValueError("inputs and timeouts_ms differ in length")
-        if any(not timeout_ms > 0 for timeout_ms in timeouts_ms):
-            raise ValueError("a timeout must be positive")
+        if any(not 0 < timeout_ms <= TIMEOUT_MS_MAX for timeout_ms in timeouts_ms):
+            raise ValueError(f"a timeout must be positive, and at most {TIMEOUT_MS_MAX}")
         entry = await self._borrow(program)
         try:
             return await entry.cell.run(inputs, timeouts_ms)
@@ -106,8 +111,8 @@ class CellPool:
             if entry is None or entry.users:
                 return
             del self._cells[_key(program)]
-            self._changed.notify()
-        await entry.cell.close()
+            self._changed.notify_all()
+        await self._ended(entry.cell.close())
 
     async def close(self) -> None:
         """Kill all cells and wait until their processes are gone."""
@@ -115,13 +120,15 @@ class CellPool:
         async with self._changed:
             self._changed.notify_all()
             entries, self._cells = list(self._cells.values()), collections.OrderedDict()
-        if self._weighing is not None:
-            await _cancelled(self._weighing)
+        for task in (self._weighing, self._looking):
+            if task is not None:
+                await _cancelled(task)
         await asyncio.gather(*(entry.cell.close() for entry in entries))
         blanks, self._blanks = self._blanks, {}
         for blank in blanks.values():
             if await _cancelled(blank):
                 await blank.result().close()
+        await asyncio.gather(*self._closing)
         for found in self._runtimes.values():
             await _cancelled(found)
         if self._groups is not None:
@@ -138,13 +145,16 @@ class CellPool:
             self.statistics.hits += 1
             self._cells.move_to_end(key)
         entry.users += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
         return entry
 
     async def _return(self, entry: _Entry) -> None:
         entry.users -= 1
         if entry.users == 0 and len(self._cells) >= self._cells_max:
             async with self._changed:
-                self._changed.notify()
+                # All: one that is woken in the moment in which it is cancelled wakes nobody else.
+                self._changed.notify_all()
         self._keep_within_memory()
 
     async def _admit(self, key: Key, program: program.Program) -> _Entry:
@@ -180,8 +190,15 @@ class CellPool:
         if idle is None:
             return False
         self.statistics.evictions += 1
-        await self._cells.pop(idle).cell.close()
+        await self._ended(self._cells.pop(idle).cell.close())
         return True
+
+    async def _ended(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Wait for *closing*, which goes on if our caller goes, and which `close` waits for."""
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await asyncio.shield(task)
 
     def _keep_within_memory(self) -> None:
         now = time.monotonic()
@@ -197,10 +214,17 @@ class CellPool:
                 if not await self._evict():
                     return
 
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for entry in list(self._cells.values()):
+                if entry.users == 0:
+                    entry.cell.end_the_busy()
+
     def _pids(self) -> list[int]:
         found = [pid for entry in self._cells.values() for pid in entry.cell.pids]
         for blank in self._blanks.values():
-            if blank.done() and not blank.cancelled() and blank.exception() is None:
+            if _made(blank):
                 found += blank.result().pids
         return found
 
@@ -209,13 +233,17 @@ class CellPool:
         if name is None:
             raise program.LoadError(f"there is no runtime for {language}")
         blank = self._blanks.pop(name, None)
+        self.statistics.blanks_used += blank is not None
+        if blank is None or (blank.done() and not _made(blank)):
+            blank = asyncio.create_task(self._start(name))
         try:
-            opened = await (blank or asyncio.ensure_future(self._start(name)))
-            self.statistics.blanks_used += blank is not None
-        except enclosure.EnclosureError:
-            if blank is None:
-                raise
-            opened = await self._start(name)
+            # Shielded: if our caller goes in the moment in which it is made, nobody else would
+            # close it.
+            opened = await asyncio.shield(blank)
+        except asyncio.CancelledError:
+            if self._blanks.setdefault(name, blank) is not blank:
+                await self._ended(_discard(blank))
+            raise
         except runtime.MissingError as error:
             if name == "python":
                 raise
@@ -229,15 +257,28 @@ class CellPool:
             self._runtimes[name] = asyncio.create_task(runtimes.discover(name))
         found = await asyncio.shield(self._runtimes[name])
         self.statistics.cells_started += 1
-        return await enclosure.Enclosure.open(found, self._limits, self._groups)
+        try:
+            return await enclosure.Enclosure.open(found, self._limits, self._groups)
+        except OSError as error:  # no descriptors left, or no memory: it may pass
+            raise enclosure.EnclosureError(f"no cell can be started: {error}") from error
 
 
 def _key(program: program.Program) -> Key:
     return (program.tenant, program.digest, program.isolation, program.language)
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> bool:  # Any: whatever it was to return
+def _made(task: asyncio.Task[Any]) -> bool:  # Any: whatever it was to return
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _discard(blank: asyncio.Task[enclosure.Enclosure]) -> None:
+    await asyncio.wait({blank})
+    if _made(blank):
+        await blank.result().close()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> bool:  # Any: as above
     """End *task*; whether it had come to its result before."""
     task.cancel()
     await asyncio.wait({task})
-    return not task.cancelled() and task.exception() is None
+    return _made(task)

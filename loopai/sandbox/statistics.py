@@ -6,9 +6,18 @@ from typing import Literal
 import msgspec
 
 Cause = Literal[
-    "timeout", "out_of_memory", "tampered", "exited", "isolated", "recycled", "closed", "lost"
+    "timeout",
+    "out_of_memory",
+    "tampered",
+    "exited",
+    "idle",
+    "isolated",
+    "recycled",
+    "closed",
+    "lost",
 ]
-"""Why an executor was ended. `isolated`: it had its batch or call; `closed`: its cell had to go."""
+"""Why an executor was ended. `idle`: it used the processor and had nothing to do; `isolated`: it
+had its batch or call; `closed`: its cell had to go; `lost`: it ended by itself between calls."""
 
 
 class Statistics(msgspec.Struct, kw_only=True):

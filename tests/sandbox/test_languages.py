@@ -194,10 +194,17 @@ async def test_typescript_is_more_than_types(run):
         ("\nexport function run( {", "line 2"),
         ("\n\nthrow new Error('at once')", "line 3: at once"),
         ("import fs from 'node:fs';\nexport const run = () => 1;", "node:fs is not available"),
-        ("import a from './a.js';\nexport const run = () => 1;", "./a.js"),
-        ("import a from 'npm:left-pad';\nexport const run = () => 1;", "npm"),
+        ("import a from './a.js';\nexport const run = () => 1;", "module ./a.js is not available"),
+        ("import a from 'npm:left-pad';\nexport const run = () => 1;", "is not available"),
         ("import a from 'https://127.0.0.1/a.js';\nexport const run = () => 1;", "127.0.0.1"),
-        ("import a from 'file:///etc/passwd';\nexport const run = () => 1;", "/etc/passwd"),
+        ("import a from 'file:///etc/passwd';\nexport const run = () => 1;", "module /etc/passwd"),
+        (
+            "import a from 'file:///cell/loopai/sandbox/inside/javascript/frames.js';",
+            "frames.js is",
+        ),
+        ("import a from 'file:///cell/loopai/sandbox/inside/javascript/results.js';", "results.js"),
+        ("export function* run() {}", "must return its result, not yield it"),
+        ("function run(value) {\n return value", "^line 2: Unexpected end of input .SyntaxError.$"),
         ("Deno.exit(3)", "status 3"),
     ],
 )
@@ -230,6 +237,57 @@ async def test_what_a_call_leaves_behind_does_not_end_the_next(run):
     }"""
     for value in range(3):
         assert await run(JAVASCRIPT, code, value) == value
+
+
+async def test_script_runs_once_as_it_loads(run):
+    code = "globalThis.loads = (globalThis.loads ?? 0) + 1;\nfunction run() { return loads }"
+    assert await run(JAVASCRIPT, code) == 1
+
+
+async def test_timers_of_one_call_take_no_time_of_the_next(cells):
+    code = """export const run = (value) => {
+        if (!value) setInterval(() => { for (const end = Date.now() + 50; Date.now() < end;); }, 1);
+        return new Promise((done) => setTimeout(done, 5, value));
+    }"""
+    outcomes = [await cells.one(code, n, timeout_ms=150, language=JAVASCRIPT) for n in (1, 0, 1, 1)]
+    assert [one.kind for one in outcomes] == ["success"] * 4
+
+
+async def test_event_loop_may_wait_long_and_late(cells):
+    """The runtime makes a thread when it first waits for long, which must be there by then."""
+    code = "export const run = (value) => new Promise((done) => setTimeout(done, value, value));"
+    for milliseconds in (700, 1, 700):
+        outcome = await cells.one(code, milliseconds, language=JAVASCRIPT)
+        assert outcome.kind == "success", outcome
+    outcome = await cells.one(code, 10_000, timeout_ms=700, language=JAVASCRIPT)
+    assert outcome.kind == "timeout"
+
+
+@pytest.mark.parametrize("language", [JAVASCRIPT, TYPESCRIPT])
+async def test_stack_in_the_output_has_the_program_s_lines_only(cells, language):
+    code = "export const run = () => { console.log(new Error('seen')); return 1; }"
+    outcome = await cells.one(code, language=language)
+    assert "seen" in outcome.stdout
+    assert "program." in outcome.stdout
+    assert "/cell/" not in outcome.stdout
+    assert "blob:" not in outcome.stdout
+
+
+async def test_patched_globals_do_not_reach_the_runner_s_memory(cells):
+    """The sizes of its reads and writes are its own; what a program patches is its own loss."""
+    code = """const real = BigInt;
+    globalThis.BigInt = (value) => value === 65536 ? 4_000_000n : real(value);
+    Object.defineProperty(Object.getPrototypeOf(Uint8Array.prototype), "length",
+        { get() { return 4_000_000 } });
+    export const run = (value) => typeof value;"""
+    for size in (190_000, 300_000, 10):
+        outcome = await cells.one(code, "x" * size, language=JAVASCRIPT)
+        assert outcome.output == b'"string"', outcome
+
+
+@pytest.mark.parametrize("size", ["-1", "1.5", "2 ** 40"])
+async def test_bad_length_is_an_error_and_no_lack_of_memory(run, size):
+    assert await run(JAVASCRIPT, f"export const run = () => new Array({size});") == "error"
 
 
 async def test_console_is_the_call_s_stdout(cells):

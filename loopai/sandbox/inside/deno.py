@@ -58,6 +58,7 @@ class Runtime:
             "--no-config",
             "--no-lock",
             "--no-code-cache",
+            # Nothing but its own text: our files, which are loaded already, least of all.
             f"--import-map={paths['imports']}",
             # One thread: what a program costs is what it is given. Its memory ends where the limit
             # is, with a word of it; typed arrays lie outside and meet RLIMIT_DATA.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 DEPTH_MAX = 64
 INTEGER_MAX = 2**53
 PROGRAM_FILE = "program.py"
+LINE_MAX = 2**31
 
 # The C encoder that `json` itself makes for each call; the values it gets are plain already.
 _quote = json.encoder.encode_basestring
@@ -167,7 +168,8 @@ def _frames(error: BaseException) -> Iterator[tuple[int, str]]:
 def line_of(error: BaseException) -> int | None:
     """Return the innermost line of the program that *error* comes from."""
     if isinstance(error, SyntaxError) and error.filename == PROGRAM_FILE:
-        return error.lineno
+        line = error.lineno
+        return line if type(line) is int and 0 < line < LINE_MAX else None
     line = None
     for line, _ in _frames(error):  # noqa: B007 (the last one is wanted)
         pass

@@ -10,6 +10,10 @@ from typing import Any
 from loopai.sandbox.inside import result
 
 
+class LoadError(Exception):
+    """The program is not one; what it raises itself keeps its own name."""
+
+
 def load(text: str, allowed: frozenset[str]) -> Callable[[object], object]:
     """Run *text* as a module and return its entry point. Raises whatever it raises."""
     module = types.ModuleType("program")
@@ -23,7 +27,7 @@ def load(text: str, allowed: frozenset[str]) -> Callable[[object], object]:
     classify = module.__dict__.get("classify")
     if callable(classify):
         return _classifier(classify)
-    raise ImportError("the program defines no function run(input)")
+    raise LoadError("the program defines no function run(input)")
 
 
 def _importer(allowed: frozenset[str]) -> Callable[..., Any]:

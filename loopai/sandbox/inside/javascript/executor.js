@@ -28,8 +28,8 @@ const libc = Deno.dlopen("libc.so.6", {
 // suffer, but an honest program that extends a prototype should not.
 const { parse } = JSON;
 const now = performance.now.bind(performance);
-const inspect = Deno.inspect;
-const later = setTimeout, cancel = clearTimeout;
+const Large = BigInt;
+const later = setTimeout, cancel = clearTimeout, again = setInterval;
 
 const page = new DataView(
   Deno.UnsafePointerView.getArrayBuffer(
@@ -39,6 +39,9 @@ const page = new DataView(
 );
 
 class Deadline extends Error {}
+class LoadError extends Error {
+  name = "LoadError";
+}
 
 // --- what a program writes --------------------------------------------------------------------
 
@@ -47,8 +50,7 @@ let capturable = limits.stdout_bytes_max;
 
 function capture(...values) {
   if (capturable <= 0) return;
-  const shown = values.map((value) => (typeof value === "string" ? value : inspect(value)));
-  const line = (shown.join(" ") + "\n").slice(0, capturable);
+  const line = (values.map(brief).join(" ") + "\n").slice(0, capturable);
   // By units of UTF-16; the host cuts by bytes.
   capturable -= line.length;
   captured.push(line);
@@ -91,7 +93,7 @@ function failed(thrown, started) {
   frames.integer(elapsed(started));
   frames.binary("");
   frames.string(kind);
-  frames.string((line ? `line ${line}: ${first}` : first).slice(0, length).toWellFormed());
+  frames.string((line ? `line ${line}: ${message}` : message).slice(0, length).toWellFormed());
   frames.string(taken().toWellFormed());
   frames.integer(line);
   frames.string(traced(found, `${kind}: ${first}`).slice(0, length).toWellFormed());
@@ -148,6 +150,7 @@ async function batch(nonce, inputs, seconds) {
       frames.cut(before);
       failed(thrown, started);
     }
+    stop();
     count++;
   }
   frames.send(nonce, count);
@@ -155,7 +158,7 @@ async function batch(nonce, inputs, seconds) {
 
 function mark(nonce, index, started) {
   page.setBigUint64(0, nonce, true);
-  page.setBigInt64(8, BigInt(index), true);
+  page.setBigInt64(8, Large(index), true);
   page.setFloat64(16, clock + started / 1000, true);
 }
 
@@ -171,24 +174,34 @@ async function load(nonce, code, seconds, language) {
 }
 
 async function entry(code, language) {
-  let module = await imported(code, language);
-  let found = module.run ?? module.classify ?? module.default;
-  for (const name of ["run", "classify"]) {
-    if (found !== undefined) break;
-    // Written as a script: its function is there and not exported.
-    if (new RegExp(`\\b${name}\\b`).test(code)) {
-      try {
-        module = await imported(`${code}\nexport { ${name} };`, language);
-        found = module[name];
-      } catch (thrown) {
-        if (!(thrown instanceof SyntaxError)) throw thrown;
-      }
-    }
+  const name = /\brun\b/.test(code) ? "run" : "classify";
+  let found;
+  if (!/\bexport\b/.test(code)) found = await unexported(code, language, name);
+  if (found === undefined) {
+    const module = await imported(code, language);
+    found = module.run ?? module.classify ?? module.default;
+    if (found === module.classify && found !== undefined) return classifier(found);
+    // The word may have stood in a comment only.
+    found ??= await unexported(code, language, name);
   }
   if (typeof found !== "function") {
-    throw new SyntaxError("the program defines no function run(input)");
+    throw new LoadError("the program defines no function run(input)");
   }
-  return found === module.classify ? classifier(found) : found;
+  if (/^(?:Async)?GeneratorFunction$/.test(Object.getPrototypeOf(found).constructor.name)) {
+    throw new LoadError("run must return its result, not yield it");
+  }
+  return name === "classify" ? classifier(found) : found;
+}
+
+// The function *name* of a program that is written as a script; undefined where it has none. One
+// that does not parse with an export has not run either.
+async function unexported(code, language, name) {
+  try {
+    return (await imported(`${code}\nexport { ${name} };`, language))[name];
+  } catch (thrown) {
+    const unparsed = thrown instanceof SyntaxError || /^SyntaxError: /.test(thrown?.message);
+    if (!unparsed) throw thrown;
+  }
 }
 
 async function imported(code, language) {
@@ -237,7 +250,30 @@ function harden() {
   Deno.permissions.revokeSync({ name: "ffi" });
 }
 
+const timers = new Set();
+
+// The timers of one call must not take the time of the next.
+function stop() {
+  if (timers.size === 0) return;
+  for (const timer of timers) cancel(timer);
+  timers.clear();
+}
+
+function timed(set, once) {
+  return (call, milliseconds, ...values) => {
+    const run = () => {
+      if (once) timers.delete(timer);
+      call(...values);
+    };
+    const timer = set(run, milliseconds);
+    timers.add(timer);
+    return timer;
+  };
+}
+
 function furnish() {
+  globalThis.setTimeout = timed(later, true);
+  globalThis.setInterval = timed(again, false);
   // What a call leaves behind unhandled must not end the process under the next one.
   for (const [kind, what] of [["unhandledrejection", "reason"], ["error", "error"]]) {
     addEventListener(kind, (event) => {
@@ -267,6 +303,8 @@ function furnish() {
   // A worker would need a thread, WebAssembly machine code of its own: the process would end.
   delete globalThis.Worker;
   delete globalThis.WebAssembly;
+  // It leads to modules that a program may not import.
+  delete globalThis.process;
   Object.defineProperty(Deno, "args", { value: [] });
 }
 

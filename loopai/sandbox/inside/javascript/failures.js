@@ -1,7 +1,12 @@
 // What is said of a value that was thrown: its type, its message, and where in the program it was.
 
 const FRAMES_MAX = 20;
-const MEMORY = /allocation failed|out of memory|could not allocate|Invalid (array|string) length/i;
+const MEMORY = /allocation failed|out of memory|could not allocate|Invalid string length/i;
+const TYPED_ARRAY_TOO_LONG = /^Invalid typed array length: \d/;
+// How Deno says that it will not load something, in words that make no sense to a program's author.
+const NOT_LOADED =
+  /^(?:Blocked by|Import "|Requires (?:read|import) access|npm specifiers|JSR package|Module not found)/;
+const RUNNER = /^\s*at .*(?:file:\/\/\/cell\/|ext:)/;
 
 const inspect = Deno.inspect;
 
@@ -43,23 +48,32 @@ export function described(thrown) {
   let message = String(thrown.message);
   // What Deno's compiler refuses it wraps.
   if (message.startsWith("SyntaxError: ")) [kind, message] = ["SyntaxError", message.slice(13)];
-  message = message.replace(
-    /^Blocked by null entry for ""(.*)""/,
-    "module $1 is not available to programs",
-  );
   const found = places(String(thrown.stack));
-  // A program that does not parse says where in its message.
-  return { kind, message, found: found.length ? found : places(message) };
+  // A program that does not parse says where in its message, behind the line itself.
+  const compiled = kind === "SyntaxError" || NOT_LOADED.test(message);
+  const where = found.length ? found : places(message);
+  if (compiled) message = message.split("\n", 1)[0].split(` at ${program.url}`, 1)[0];
+  if (NOT_LOADED.test(message)) {
+    const wanted = /"+([^"]+)"/.exec(message)?.[1] ?? "that it imports";
+    message = `module ${wanted} is not available to programs`;
+  }
+  return { kind, message, found: where };
 }
 
+// *value* as the console shows it, with no lines but the program's own in the stacks of errors.
 export function brief(value) {
+  if (typeof value === "string") return value;
+  let text;
   try {
-    return typeof value === "string" ? value : inspect(value);
+    text = inspect(value);
   } catch {
     return "a value that cannot be described";
   }
+  if (program.url === "" || !text.includes("at ")) return text;
+  const lines = text.split("\n").filter((line) => !RUNNER.test(line));
+  return lines.join("\n").replaceAll(program.url, program.name);
 }
 
 export function isLackOfMemory(kind, message) {
-  return kind === "RangeError" && MEMORY.test(message);
+  return kind === "RangeError" && (MEMORY.test(message) || TYPED_ARRAY_TOO_LONG.test(message));
 }

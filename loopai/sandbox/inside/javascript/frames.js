@@ -8,9 +8,11 @@ const HEADER_BYTES = 12;
 // Results are collected behind room for the header and for the widest head of an array.
 const RESULTS_AT = HEADER_BYTES + 3;
 
-// Kept from before the program, as everywhere here: it may put others in their place.
+// Kept from before the program, as everywhere here: it may put others in their place. What reads
+// and writes memory goes by our own sizes, never by what a buffer says of itself.
 const { min, max } = Math;
 const { exit } = Deno;
+const Bytes = Uint8Array, View = DataView, Room = ArrayBuffer, Large = BigInt;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 export const encode = encoder.encode.bind(encoder);
@@ -18,9 +20,11 @@ export const decode = decoder.decode.bind(decoder);
 const encodeInto = encoder.encodeInto.bind(encoder);
 
 let libc, fd, requestBytesMax;
-let inbox = new Uint8Array(64 * 1024);
-let outbox = new Uint8Array(64 * 1024);
-let view = new DataView(outbox.buffer);
+let inRoom = new Room(64 * 1024), inBytes = 64 * 1024;
+let inView = new View(inRoom);
+let outRoom = new Room(64 * 1024), outBytes = 64 * 1024;
+let outbox = new Bytes(outRoom);
+let view = new View(outRoom);
 let end = RESULTS_AT;
 
 export function open(functions, descriptor, bytesMax) {
@@ -39,11 +43,13 @@ export function cut(kept) {
 }
 
 function reserve(bytes) {
-  if (end + bytes <= outbox.length) return;
-  const larger = new Uint8Array(max(2 * outbox.length, end + bytes));
-  larger.set(outbox.subarray(0, end));
-  outbox = larger;
-  view = new DataView(outbox.buffer);
+  if (end + bytes <= outBytes) return;
+  const filled = new Bytes(outRoom, 0, end);
+  outBytes = max(2 * outBytes, end + bytes);
+  outRoom = new Room(outBytes);
+  outbox = new Bytes(outRoom);
+  outbox.set(filled);
+  view = new View(outRoom);
 }
 
 // The head of a result with *fields* of them, of which the status is the first.
@@ -67,7 +73,7 @@ export function integer(value) {
 function counted(tag, text) {
   // A unit of UTF-16 takes three bytes of UTF-8 at most.
   reserve(5 + 3 * text.length);
-  const { written } = encodeInto(text, outbox.subarray(end + 5));
+  const { written } = encodeInto(text, new Bytes(outRoom, end + 5));
   outbox[end] = tag;
   view.setUint32(end + 1, written);
   end += 5 + written;
@@ -90,7 +96,7 @@ export function send(nonce, count) {
   view.setUint32(start, bytes, true);
   view.setBigUint64(start + 4, nonce, true);
   while (start < end) {
-    const written = libc.write(fd, outbox.subarray(start, end), BigInt(end - start));
+    const written = libc.write(fd, new Bytes(outRoom, start, end - start), Large(end - start));
     if (written < 0) exit(0);
     start += written;
   }
@@ -99,65 +105,68 @@ export function send(nonce, count) {
 
 // --- in ---------------------------------------------------------------------------------------
 
-function receive(into, from, upTo) {
+function receive(from, upTo) {
   while (from < upTo) {
-    const size = libc.read(fd, into.subarray(from), BigInt(into.length - from));
-    if (size <= 0) exit(0); // the host has closed us
-    from += size;
+    const room = inBytes - from;
+    const got = libc.read(fd, new Bytes(inRoom, from, room), Large(room));
+    if (got <= 0) exit(0); // the host has closed us
+    from += got;
   }
   return from;
 }
 
 export function request() {
-  const filled = receive(inbox, 0, HEADER_BYTES);
-  const head = new DataView(inbox.buffer, 0, HEADER_BYTES);
-  const size = head.getUint32(0, true);
-  const nonce = head.getBigUint64(4, true);
-  if (size > requestBytesMax) throw new Error("request too large");
-  const total = HEADER_BYTES + size;
-  if (total > inbox.length) {
-    const larger = new Uint8Array(total);
-    larger.set(inbox.subarray(0, filled));
-    inbox = larger;
+  const filled = receive(0, HEADER_BYTES);
+  const bytes = inView.getUint32(0, true);
+  const nonce = inView.getBigUint64(4, true);
+  if (bytes > requestBytesMax) throw new Error("request too large");
+  const total = HEADER_BYTES + bytes;
+  if (total > inBytes) {
+    const smaller = new Bytes(inRoom, 0, filled);
+    inRoom = new Room(total);
+    inBytes = total;
+    inView = new View(inRoom);
+    new Bytes(inRoom).set(smaller);
   }
-  receive(inbox, filled, total);
-  return { nonce, message: unpack(inbox.subarray(HEADER_BYTES, total)) };
+  receive(filled, total);
+  return { nonce, message: unpack(HEADER_BYTES) };
 }
 
-function unpack(data) {
-  const bytes = new DataView(data.buffer, data.byteOffset, data.length);
-  let at = 0;
-  const slice = (size) => data.subarray(at, at += size);
-  const elements = (size) => {
+function unpack(at) {
+  const slice = (bytes) => {
+    at += bytes;
+    return new Bytes(inRoom, at - bytes, bytes);
+  };
+  const elements = (count) => {
     const found = [];
-    for (let index = 0; index < size; index++) found.push(value());
+    for (let index = 0; index < count; index++) found[index] = value();
     return found;
   };
   function value() {
-    const tag = data[at++];
+    const tag = inView.getUint8(at++);
     if (tag < 0x80) return tag;
     if ((tag & 0xf0) === 0x90) return elements(tag & 0x0f);
     if ((tag & 0xe0) === 0xa0) return decode(slice(tag & 0x1f));
     switch (tag) {
       case 0xc4:
-        return slice(data[at++]);
+        return slice(inView.getUint8(at++));
       case 0xc5:
         at += 2;
-        return slice(bytes.getUint16(at - 2));
+        return slice(inView.getUint16(at - 2));
       case 0xc6:
         at += 4;
-        return slice(bytes.getUint32(at - 4));
+        return slice(inView.getUint32(at - 4));
       case 0xcb:
         at += 8;
-        return bytes.getFloat64(at - 8);
+        return inView.getFloat64(at - 8);
       case 0xcc:
-        return data[at++];
+        return inView.getUint8(at++);
       case 0xcd:
         at += 2;
-        return bytes.getUint16(at - 2);
+        return inView.getUint16(at - 2);
       case 0xdc:
         at += 2;
-        return elements(bytes.getUint16(at - 2));
+        return elements(inView.getUint16(at - 2));
     }
     throw new Error(`type ${tag} is not of the subset`);
   }

@@ -43,6 +43,8 @@ function copy(value, path, depth, room) {
       return value;
     case "object":
       break;
+    case "undefined":
+      throw new InvalidError(`${path || "/"}: undefined is not JSON`);
     default:
       throw new InvalidError(`${path || "/"}: a ${typeof value} is not JSON`);
   }
@@ -85,7 +87,7 @@ function text(value, room) {
 
 function named(value) {
   try {
-    return String(value.constructor.name).slice(0, 100);
+    return String(value.constructor.name).slice(0, 100) || "nameless object";
   } catch {
     return "object";
   }
