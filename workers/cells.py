@@ -14,12 +14,12 @@ async def opened(
     host: runtime.Host, *, cells_max: int
 ) -> AsyncIterator[tuple[catalog.Catalog, pool.CellPool]]:
     """Open both while inside. StartupError when this machine cannot keep programs in."""
+    bounds = limits.Limits(memory_bytes_max=host.settings.cell_memory_bytes_max)
     try:
-        await doctor.require()
+        await doctor.require(bounds)
     except doctor.Unavailable as error:
         raise errors.StartupError(f"the sandbox does not work here: {error}") from error
     texts = programs.FilesystemStore(host.settings.artifacts_dir)
-    bounds = limits.Limits(memory_bytes_max=host.settings.cell_memory_bytes_max)
     async with catalog.Catalog(host.connection, texts).opened() as known:
         cells = pool.CellPool(
             bounds, cells_max=cells_max, memory_bytes_max=host.settings.cells_bytes_max

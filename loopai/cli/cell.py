@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 import typer
 
+from loopai import settings
 from loopai.cli import document, failure, interrupt, options, output
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import outcome, program
@@ -27,6 +28,7 @@ LANGUAGES: Final[dict[str, messages.Language]] = {
 }
 ITEMS_MAX: Final = limits_.Limits().batch_items_max
 """Inputs that are given to the cell at once: results appear while later inputs still wait."""
+MEMORY_MIB_LEAST: Final = settings.CELL_MEMORY_BYTES_LEAST // limits_.MIB
 
 # What a terminal would obey rather than show. The program is not trusted to write it.
 _CONTROLS: Final = {
@@ -70,7 +72,8 @@ def run(
         typer.Option(help="What gets a fresh process: nothing, each batch, or each call."),
     ] = "shared",
     memory_mib: Annotated[
-        int | None, typer.Option(min=1, help="Memory of the program; 256 if not set.")
+        int | None,
+        typer.Option(help=f"Memory of the program, at least {MEMORY_MIB_LEAST}; 256 if not set."),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -96,10 +99,7 @@ def run(
         isolation=isolation,
         language=known,
     )
-    try:
-        bounds = _limits(memory_mib)
-    except ValueError as error:
-        raise failure.Usage(f"--memory-mib {memory_mib} is too little: {error}") from error
+    bounds = _limits(memory_mib)
     work = _run(text, bounds, values, timeout_ms=timeout_ms, as_json=as_json)
     try:
         well = asyncio.run(interrupt.guard(work, _hurry))
@@ -153,6 +153,8 @@ def _values(given: Sequence[str], inputs: Path | None) -> Iterator[bytes]:
 def _limits(memory_mib: int | None) -> limits_.Limits:
     if memory_mib is None:
         return limits_.Limits()
+    if memory_mib < MEMORY_MIB_LEAST:
+        raise failure.Usage(f"--memory-mib {memory_mib}: must be at least {MEMORY_MIB_LEAST}")
     return limits_.Limits(memory_bytes_max=memory_mib * limits_.MIB)
 
 
@@ -168,7 +170,7 @@ async def _run(
     from loopai.sandbox import doctor, pool  # noqa: PLC0415 (kept from `loopai --help`)
 
     try:
-        await doctor.require()
+        await doctor.require(bounds)
     except doctor.Unavailable as error:
         raise failure.Usage(f"{error} (`loopai sandbox doctor` says more)") from error
     cells = pool.CellPool(bounds, cells_max=1)

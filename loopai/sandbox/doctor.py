@@ -102,13 +102,17 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     cold_ms: float = 0.0
 
 
-async def require() -> Report:
-    """Check every layer and run a probe cell; raises Unavailable unless all of them hold."""
+async def require(bounds: limits_.Limits | None = None) -> Report:
+    """Check every layer and run a probe cell; raises Unavailable unless all of them hold.
+
+    The cell has the limits *bounds* (None: the defaults), so that one which is too tight for any
+    program is found here and not by every caller.
+    """
     missing = _missing()
     if missing:
         raise Unavailable(tuple(missing.values()))
     begun = time.monotonic()
-    problems = _problems(await _try("python", escapes.QUICK))
+    problems = _problems(await _try("python", escapes.QUICK, bounds or limits_.Limits()))
     if problems:
         raise Unavailable(problems)
     return Report(
@@ -129,9 +133,10 @@ async def inspect() -> Inspection:
         return Inspection(fit=False, layers=layers, problems=tuple(missing.values()))
     begun = time.monotonic()
     try:
-        attempts = await _try("python", escapes.PYTHON)
+        limits = limits_.Limits()
+        attempts = await _try("python", escapes.PYTHON, limits)
         if deno.find() is not None:
-            attempts += await _try("javascript", escapes.JAVASCRIPT)
+            attempts += await _try("javascript", escapes.JAVASCRIPT, limits)
     except Unavailable as error:
         return Inspection(fit=False, layers=layers, problems=error.missing)
     problems = _problems(attempts)
@@ -241,10 +246,9 @@ def _version(path: str) -> str:
 
 
 async def _try(
-    language: messages.Language, attempted: Sequence[escapes.Escape]
+    language: messages.Language, attempted: Sequence[escapes.Escape], limits: limits_.Limits
 ) -> tuple[escapes.Attempt, ...]:
     """Try escapes in a cell; raises Unavailable if no cell works."""
-    limits = limits_.Limits()
     code = escapes.PYTHON_PROBE if language == "python" else escapes.JAVASCRIPT_PROBE
     probe = program.Program(tenant="doctor", digest="probe", code=code, language=language)
     inputs = [

@@ -19,6 +19,13 @@ async def test_machine_is_fit():
     assert report.cold_ms > 0
 
 
+async def test_a_limit_that_is_too_tight_for_a_cell_is_found_before_any_program():
+    """With the worker's own limits: every program would fail in it."""
+    tight = limits.Limits(memory_bytes_max=17 * limits.MIB)
+    with pytest.raises(doctor.Unavailable, match="a probe cell does not"):
+        await doctor.require(tight)
+
+
 async def test_missing_bubblewrap_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(doctor.Unavailable, match="bubblewrap") as caught:
