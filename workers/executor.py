@@ -57,7 +57,8 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
         )
         runtimes = sorted({topology.RUNTIMES[each] for each in languages})
         asked = [subjects.admit(each) for each in runtimes]
-        async with admitter.Admitter(host.connection, running, asked, queue=NAME).opened():
+        admitting = admitter.Admitter(host.connection, running, asked, queue=NAME)
+        async with admitting.opened():
             yield runtime.Pool(
                 name=NAME,
                 sources=tuple(
@@ -68,6 +69,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
                 handle=executor.handle,
                 handle_s_max=HANDLE_S_MAX,
                 languages=tuple(sorted(languages)),
+                drain=admitting.drain,
             )
 
 
