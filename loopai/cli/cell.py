@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from loopai import settings
-from loopai.cli import document, failure, interrupt, options, output
+from loopai.cli import document, failure, interrupt, options, output, transcript
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import outcome, program
 from streams import messages
@@ -29,11 +29,6 @@ LANGUAGES: Final[dict[str, messages.Language]] = {
 ITEMS_MAX: Final = limits_.Limits().batch_items_max
 """Inputs that are given to the cell at once: results appear while later inputs still wait."""
 MEMORY_MIB_LEAST: Final = settings.CELL_MEMORY_BYTES_LEAST // limits_.MIB
-
-# What a terminal would obey rather than show. The program is not trusted to write it.
-_CONTROLS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
-}
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,8 +227,7 @@ def _json(ended: outcome.Outcome) -> str:
 
 def _print(ended: outcome.Outcome, number: int | None) -> None:
     """One of several has its *number*, and a line on stdout whatever became of it."""
-    if ended.stdout:
-        _say(ended.stdout)
+    transcript.printed(ended.stdout)
     if ended.output is not None:
         output.print_line(ended.output.decode())
     elif number is not None:
@@ -243,15 +237,7 @@ def _print(ended: outcome.Outcome, number: int | None) -> None:
 
 
 def _complain(ended: outcome.Outcome, where: str) -> None:
-    name = f" ({ended.error_type})" if ended.error_type not in {"", ended.kind} else ""
-    _say(f"{where}{ended.kind}{name}: {ended.message}")
-    if ended.traceback:
-        _say(ended.traceback)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text.rstrip("\n").translate(_CONTROLS) + "\n")
-    sys.stderr.flush()
+    transcript.failed(ended.kind, ended.error_type, ended.message, ended.traceback, where=where)
 
 
 def _hurry() -> None:
