@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -13,7 +12,7 @@ import msgspec
 import typer
 
 from loopai import settings
-from loopai.cli import document, failure, interrupt, options, output, transcript
+from loopai.cli import document, failure, interrupt, options, output, source, transcript
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import outcome, program
 from streams import messages
@@ -21,11 +20,6 @@ from streams import messages
 if TYPE_CHECKING:
     from loopai.sandbox import pool
 
-LANGUAGES: Final[dict[str, messages.Language]] = {
-    ".py": "python",
-    ".js": "javascript",
-    ".ts": "typescript",
-}
 ITEMS_MAX: Final = limits_.Limits().batch_items_max
 """Inputs that are given to the cell at once: results appear while later inputs still wait."""
 MEMORY_MIB_LEAST: Final = settings.CELL_MEMORY_BYTES_LEAST // limits_.MIB
@@ -46,9 +40,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .py, .js or .ts file, or `-` for stdin.")
-    ],
+    file: source.File,
     given: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="JSON", help="JSON text, or `@file`. May be repeated."),
@@ -56,9 +48,7 @@ def run(
     inputs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Many inputs: NDJSON, one on each line.")
     ] = None,
-    language: Annotated[
-        messages.Language | None, typer.Option(help="Not what the suffix of FILE says.")
-    ] = None,
+    language: source.LanguageOption = None,
     timeout_ms: Annotated[
         int, typer.Option(min=1, max=300_000, help="Longest run on one input.")
     ] = 5_000,
@@ -83,16 +73,17 @@ def run(
     """
     if file == "-" and given is not None and "-" in given:
         raise failure.Usage("stdin cannot be both the program and an input")
+    found = source.read(file, language)
     with _as_usage():
-        known = language or _language(file)
-        code = _code(file)
         values = list(_values(given or [], inputs))
+    if not values:
+        raise failure.Usage(f"{inputs} holds no input: it is to have JSON on each line")
     text = program.Program(
         tenant="local",
-        digest=hashlib.sha256(code.encode()).hexdigest(),
-        code=code,
+        digest=hashlib.sha256(found.code.encode()).hexdigest(),
+        code=found.code,
         isolation=isolation,
-        language=known,
+        language=found.language,
     )
     bounds = _limits(memory_mib)
     work = _run(text, bounds, values, timeout_ms=timeout_ms, as_json=as_json)
@@ -111,24 +102,6 @@ def _as_usage() -> Iterator[None]:
         yield
     except failure.Failure as error:
         raise failure.Usage(str(error)) from error
-
-
-def _language(file: str) -> messages.Language:
-    suffix = Path(file).suffix
-    if suffix in LANGUAGES:
-        return LANGUAGES[suffix]
-    what = "stdin has no suffix" if file == "-" else f"{file}: unknown suffix {suffix!r}"
-    raise failure.Usage(f"{what}; say --language python, javascript or typescript")
-
-
-def _code(file: str) -> str:
-    body = sys.stdin.buffer.read() if file == "-" else document.read(Path(file))
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise failure.Usage(
-            f"{file}: not UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
 
 
 def _values(given: Sequence[str], inputs: Path | None) -> Iterator[bytes]:
@@ -177,12 +150,10 @@ async def _run(
 
 
 def _require(language: messages.Language, known: Iterable[messages.Language]) -> None:
-    if language in known:
-        return
-    advice = f"Loopai runs {', '.join(LANGUAGES.values())}"
-    if language in LANGUAGES.values():
-        advice = "pip install 'loopai[javascript]'"
-    raise failure.Usage(f"no runtime for {language} on this machine: {advice}")
+    if language not in known:
+        raise failure.Usage(
+            f"no runtime for {language} on this machine: pip install 'loopai[javascript]'"
+        )
 
 
 async def _each(
@@ -195,13 +166,17 @@ async def _each(
 ) -> bool:
     from loopai.sandbox import enclosure  # noqa: PLC0415 (kept from `loopai --help`)
 
-    # Loaded first, so that a program that does not load says so once and not for every input.
+    # Loaded first, so that a program that does not load says so to a person once and not for every
+    # input. Who reads JSON has an object for each all the same.
     try:
         await cells.load(text)
     except program.LoadError as error:
-        refused = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
+        refused = outcome.Outcome(
+            kind="error", error_type="LoadError", message=str(error), line=error.line
+        )
         if as_json:
-            output.print_line(_json(refused))
+            for _ in values:
+                output.print_line(_json(refused))
         else:
             _complain(refused, "")
         return False
