@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -102,27 +102,44 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     cold_ms: float = 0.0
 
 
-async def require(bounds: limits_.Limits | None = None) -> Report:
+async def require(
+    bounds: limits_.Limits | None = None, *, languages: Collection[messages.Language] = ()
+) -> Report:
     """Check every layer and run a probe cell; raises Unavailable unless all of them hold.
 
     The cell has the limits *bounds* (None: the defaults), so that one which is too tight for any
-    program is found here and not by every caller.
+    program is found here and not by every caller. With JavaScript among *languages* a cell of Deno
+    must work as well.
     """
     missing = _missing()
     if missing:
         raise Unavailable(tuple(missing.values()))
+    limits = bounds or limits_.Limits()
     begun = time.monotonic()
-    problems = _problems(await _try("python", escapes.QUICK, bounds or limits_.Limits()))
+    problems = _problems(await _try("python", escapes.QUICK, limits))
     if problems:
         raise Unavailable(problems)
+    cold_ms = (time.monotonic() - begun) * 1000
+    if not {"javascript", "typescript"}.isdisjoint(languages):
+        await _require_deno(limits)
     return Report(
         bubblewrap=await asyncio.to_thread(_version, bubblewrap.find()),
         kernel=os.uname().release,
         landlock_abi=_landlock_abi(),
         privileged=bubblewrap.privileged(),
         interpreter=python.executable(),
-        cold_ms=(time.monotonic() - begun) * 1000,
+        cold_ms=cold_ms,
     )
+
+
+async def _require_deno(limits: limits_.Limits) -> None:
+    try:
+        problems = _problems(await _try("javascript", escapes.QUICK_JAVASCRIPT, limits))
+    except Unavailable as error:
+        problems = error.missing
+    if problems:
+        advice = "mend it, or go without JavaScript: LOOPAI_RUNTIMES=python"
+        raise Unavailable((f"Deno, {deno.find()}, does not work: {problems[0]}; {advice}",))
 
 
 async def inspect() -> Inspection:
