@@ -96,7 +96,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is missing, and every attempt was refused."""
     layers: tuple[Layer, ...]
     attempts: tuple[escapes.Attempt, ...] = ()
-    """None where a layer is missing: there is no cell to try them in."""
+    """Empty where a layer is missing or no cell starts: there is none to try them in."""
     problems: tuple[str, ...] = ()
     """Why it is not fit: a line for each piece, with how to get it."""
     cold_ms: float = 0.0
