@@ -10,6 +10,8 @@ from streams import messages, topology
 
 KIB = 1024
 MIB = 1024 * KIB
+CELL_MEMORY_BYTES_LEAST = 64 * MIB
+"""Less does not hold an interpreter and the smallest of programs."""
 BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
 
 
@@ -126,6 +128,11 @@ def _check(settings: Settings) -> None:
         raise errors.StartupError(
             f"LOOPAI_BODY_BYTES_MAX={settings.body_bytes_max}: must not exceed {BODY_BYTES_MOST}, "
             "so that a task fits into one message on the bus"
+        )
+    if settings.cell_memory_bytes_max < CELL_MEMORY_BYTES_LEAST:
+        raise errors.StartupError(
+            f"LOOPAI_CELL_MEMORY_BYTES_MAX={settings.cell_memory_bytes_max}: must be at least "
+            f"{CELL_MEMORY_BYTES_LEAST} (64 MiB): the interpreter takes most of that"
         )
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise errors.StartupError(

@@ -196,7 +196,7 @@ class ExecutionError(Message, frozen=True, kw_only=True):
     line: int | None = None
     """Line of the program that raised or was running, where it is known."""
     traceback: str = ""
-    """The program's own frames, innermost last."""
+    """The program's own frames, in the order of its language: Python has the innermost last."""
 
 
 class Latency(Message, frozen=True, kw_only=True):

@@ -12,12 +12,14 @@ from typing import Final
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from loopai.catalog import programs
 from loopai.sandbox import admission, pool, program
 from streams import codec
 from streams.connection import Connection
 from streams.messages import AdmitAnswer, AdmitRequest
+from workers import runtime
 
 log = structlog.get_logger()
 
@@ -25,8 +27,6 @@ AT_ONCE: Final = 2
 """Programs that one worker tries at a time: executions go on beside them."""
 WAITING_MAX: Final = 64
 """Requests that wait for their turn; more are told that this worker is busy."""
-DRAIN_S: Final = 8.0
-"""How long what was begun may take to end when the worker stops."""
 
 
 class Admitter:
@@ -40,12 +40,13 @@ class Admitter:
         self._asked = asked
         self._queue = queue
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._listening: list[Subscription] = []
         self._active: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Answer while inside; on the way out what was begun ends, or is told to ask again."""
-        listening = [
+        self._listening = [
             await self._connection.client.subscribe(subject, queue=self._queue, cb=self._take)
             for subject in self._asked
         ]
@@ -55,17 +56,25 @@ class Admitter:
         try:
             yield
         finally:
-            if self._connection.client.is_connected:
-                # Not merely unsubscribed: what has been sent to us is sent to nobody else.
-                with contextlib.suppress(nats.errors.Error, TimeoutError):
-                    async with asyncio.timeout(DRAIN_S):
-                        for each in listening:
-                            await each.drain()  # type: ignore[no-untyped-call]  # has no types
-            if self._active:
-                _, late = await asyncio.wait(self._active, timeout=DRAIN_S)
-                for task in late:
-                    task.cancel()
-                await asyncio.gather(*late, return_exceptions=True)
+            # A worker that stops has done so already, beside its deliveries.
+            await self.drain(runtime.DRAIN_S)
+
+    async def drain(self, within_s: float) -> None:
+        """Take on nothing more. What was begun ends in *within_s*, or is told to ask again."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + within_s
+        listening, self._listening = self._listening, []
+        if self._connection.client.is_connected:
+            # Not merely unsubscribed: what has been sent to us is sent to nobody else.
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                async with asyncio.timeout_at(ends):
+                    for each in listening:
+                        await each.drain()  # type: ignore[no-untyped-call]  # has no types
+        if self._active:
+            _, late = await asyncio.wait(self._active, timeout=max(0.0, ends - loop.time()))
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _take(self, message: Msg) -> None:
         if len(self._active) >= AT_ONCE + WAITING_MAX:

@@ -9,7 +9,7 @@ from typing import Final
 
 from loopai import errors, settings
 from loopai.catalog import catalog, programs, schemas
-from loopai.sandbox import pool, program
+from loopai.sandbox import pool, program, runtimes
 from streams import intake, publisher, replay, routing, subjects, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
@@ -45,8 +45,9 @@ class Elsewhere(Exception):  # noqa: N818 (it says what is the matter)
 @contextlib.asynccontextmanager
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
-    async with cells.opened(host, cells_max=host.settings.cells_max) as (known, running):
-        languages = _languages(host.settings, running)
+    languages = _languages(host.settings, runtimes.languages())
+    opened_cells = cells.opened(host, cells_max=host.settings.cells_max, languages=languages)
+    async with opened_cells as (known, running):
         executor = Executor(
             host.connection,
             known,
@@ -55,28 +56,30 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
         )
-        runtimes = sorted({topology.RUNTIMES[each] for each in languages})
-        asked = [subjects.admit(each) for each in runtimes]
-        async with admitter.Admitter(host.connection, running, asked, queue=NAME).opened():
+        named = sorted({topology.RUNTIMES[each] for each in languages})
+        asked = [subjects.admit(each) for each in named]
+        admitting = admitter.Admitter(host.connection, running, asked, queue=NAME)
+        async with admitting.opened():
             yield runtime.Pool(
                 name=NAME,
                 sources=tuple(
                     runtime.Source(consumer, host.settings.executor_slots)
-                    for each in runtimes
+                    for each in named
                     for consumer in topology.EXECUTORS[each]
                 ),
                 handle=executor.handle,
                 handle_s_max=HANDLE_S_MAX,
                 languages=tuple(sorted(languages)),
+                drain=admitting.drain,
             )
 
 
-def _languages(known: settings.Settings, running: pool.CellPool) -> frozenset[Language]:
-    """What this executor takes on: what its machine can run, or the part that it is told to."""
+def _languages(known: settings.Settings, here: frozenset[Language]) -> frozenset[Language]:
+    """What this executor takes on: what runs *here*, or the part of it that it is told to."""
     wanted = known.runtimes_wanted
     if wanted is None:
-        return running.languages & topology.RUNTIMES.keys()
-    found = frozenset(each for each in running.languages if topology.RUNTIMES.get(each) in wanted)
+        return here & topology.RUNTIMES.keys()
+    found = frozenset(each for each in here if topology.RUNTIMES.get(each) in wanted)
     missing = wanted - {topology.RUNTIMES[each] for each in found}
     if missing:
         raise errors.StartupError(

@@ -53,6 +53,10 @@ class Source(msgspec.Struct, frozen=True):
     slots: int
 
 
+async def _nothing(_within_s: float) -> None:
+    """For a pool that does nothing besides its deliveries."""
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """A runnable pool. `handle` returns when the delivery may be acknowledged."""
 
@@ -62,6 +66,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     handle_s_max: float
     """Longest handling of one delivery; then it counts as failed."""
     languages: tuple[Language, ...] = ()
+    drain: Callable[[float], Awaitable[None]] = _nothing
+    """Ends within so many seconds what the pool does besides; called while deliveries drain."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +153,10 @@ class Worker:
                 task.add_done_callback(lambda _: taken.release())
 
     async def _drain(self) -> None:
+        # Beside each other: a supervisor waits for all of it, and not for long.
+        await asyncio.gather(self._pool.drain(DRAIN_S), self._drain_deliveries())
+
+    async def _drain_deliveries(self) -> None:
         if not self._active:
             return
         _, late = await asyncio.wait(self._active, timeout=DRAIN_S)

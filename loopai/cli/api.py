@@ -39,7 +39,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     status: str
     output: msgspec.Raw = NULL
-    error_message: str | None = None
+    error: messages.ExecutionError | None = None
+    stdout: str = ""
 
 
 class BatchItem(msgspec.Struct, frozen=True):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 import typer
 
-from loopai.cli import document, failure, interrupt, options, output
+from loopai import settings
+from loopai.cli import document, failure, interrupt, options, output, source, transcript
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import outcome, program
 from streams import messages
@@ -20,18 +20,9 @@ from streams import messages
 if TYPE_CHECKING:
     from loopai.sandbox import pool
 
-LANGUAGES: Final[dict[str, messages.Language]] = {
-    ".py": "python",
-    ".js": "javascript",
-    ".ts": "typescript",
-}
 ITEMS_MAX: Final = limits_.Limits().batch_items_max
 """Inputs that are given to the cell at once: results appear while later inputs still wait."""
-
-# What a terminal would obey rather than show. The program is not trusted to write it.
-_CONTROLS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
-}
+MEMORY_MIB_LEAST: Final = settings.CELL_MEMORY_BYTES_LEAST // limits_.MIB
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +40,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .py, .js or .ts file, or `-` for stdin.")
-    ],
+    file: source.File,
     given: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="JSON", help="JSON text, or `@file`. May be repeated."),
@@ -59,9 +48,7 @@ def run(
     inputs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Many inputs: NDJSON, one on each line.")
     ] = None,
-    language: Annotated[
-        messages.Language | None, typer.Option(help="Not what the suffix of FILE says.")
-    ] = None,
+    language: source.LanguageOption = None,
     timeout_ms: Annotated[
         int, typer.Option(min=1, max=300_000, help="Longest run on one input.")
     ] = 5_000,
@@ -70,7 +57,8 @@ def run(
         typer.Option(help="What gets a fresh process: nothing, each batch, or each call."),
     ] = "shared",
     memory_mib: Annotated[
-        int | None, typer.Option(min=1, help="Memory of the program; 256 if not set.")
+        int | None,
+        typer.Option(help=f"Memory of the program, at least {MEMORY_MIB_LEAST}; 256 if not set."),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -85,21 +73,19 @@ def run(
     """
     if file == "-" and given is not None and "-" in given:
         raise failure.Usage("stdin cannot be both the program and an input")
+    found = source.read(file, language)
     with _as_usage():
-        known = language or _language(file)
-        code = _code(file)
         values = list(_values(given or [], inputs))
+    if not values:
+        raise failure.Usage(f"{inputs} holds no input: it is to have JSON on each line")
     text = program.Program(
         tenant="local",
-        digest=hashlib.sha256(code.encode()).hexdigest(),
-        code=code,
+        digest=hashlib.sha256(found.code.encode()).hexdigest(),
+        code=found.code,
         isolation=isolation,
-        language=known,
+        language=found.language,
     )
-    try:
-        bounds = _limits(memory_mib)
-    except ValueError as error:
-        raise failure.Usage(f"--memory-mib {memory_mib} is too little: {error}") from error
+    bounds = _limits(memory_mib)
     work = _run(text, bounds, values, timeout_ms=timeout_ms, as_json=as_json)
     try:
         well = asyncio.run(interrupt.guard(work, _hurry))
@@ -116,24 +102,6 @@ def _as_usage() -> Iterator[None]:
         yield
     except failure.Failure as error:
         raise failure.Usage(str(error)) from error
-
-
-def _language(file: str) -> messages.Language:
-    suffix = Path(file).suffix
-    if suffix in LANGUAGES:
-        return LANGUAGES[suffix]
-    what = "stdin has no suffix" if file == "-" else f"{file}: unknown suffix {suffix!r}"
-    raise failure.Usage(f"{what}; say --language python, javascript or typescript")
-
-
-def _code(file: str) -> str:
-    body = sys.stdin.buffer.read() if file == "-" else document.read(Path(file))
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise failure.Usage(
-            f"{file}: not UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
 
 
 def _values(given: Sequence[str], inputs: Path | None) -> Iterator[bytes]:
@@ -153,6 +121,8 @@ def _values(given: Sequence[str], inputs: Path | None) -> Iterator[bytes]:
 def _limits(memory_mib: int | None) -> limits_.Limits:
     if memory_mib is None:
         return limits_.Limits()
+    if memory_mib < MEMORY_MIB_LEAST:
+        raise failure.Usage(f"--memory-mib {memory_mib}: must be at least {MEMORY_MIB_LEAST}")
     return limits_.Limits(memory_bytes_max=memory_mib * limits_.MIB)
 
 
@@ -168,7 +138,7 @@ async def _run(
     from loopai.sandbox import doctor, pool  # noqa: PLC0415 (kept from `loopai --help`)
 
     try:
-        await doctor.require()
+        await doctor.require(bounds)
     except doctor.Unavailable as error:
         raise failure.Usage(f"{error} (`loopai sandbox doctor` says more)") from error
     cells = pool.CellPool(bounds, cells_max=1)
@@ -180,12 +150,10 @@ async def _run(
 
 
 def _require(language: messages.Language, known: Iterable[messages.Language]) -> None:
-    if language in known:
-        return
-    advice = f"Loopai runs {', '.join(LANGUAGES.values())}"
-    if language in LANGUAGES.values():
-        advice = "pip install 'loopai[javascript]'"
-    raise failure.Usage(f"no runtime for {language} on this machine: {advice}")
+    if language not in known:
+        raise failure.Usage(
+            f"no runtime for {language} on this machine: pip install 'loopai[javascript]'"
+        )
 
 
 async def _each(
@@ -198,13 +166,17 @@ async def _each(
 ) -> bool:
     from loopai.sandbox import enclosure  # noqa: PLC0415 (kept from `loopai --help`)
 
-    # Loaded first, so that a program that does not load says so once and not for every input.
+    # Loaded first, so that a program that does not load says so to a person once and not for every
+    # input. Who reads JSON has an object for each all the same.
     try:
         await cells.load(text)
     except program.LoadError as error:
-        refused = outcome.Outcome(kind="error", error_type="LoadError", message=str(error))
+        refused = outcome.Outcome(
+            kind="error", error_type="LoadError", message=str(error), line=error.line
+        )
         if as_json:
-            output.print_line(_json(refused))
+            for _ in values:
+                output.print_line(_json(refused))
         else:
             _complain(refused, "")
         return False
@@ -230,8 +202,7 @@ def _json(ended: outcome.Outcome) -> str:
 
 def _print(ended: outcome.Outcome, number: int | None) -> None:
     """One of several has its *number*, and a line on stdout whatever became of it."""
-    if ended.stdout:
-        _say(ended.stdout)
+    transcript.printed(ended.stdout)
     if ended.output is not None:
         output.print_line(ended.output.decode())
     elif number is not None:
@@ -241,15 +212,7 @@ def _print(ended: outcome.Outcome, number: int | None) -> None:
 
 
 def _complain(ended: outcome.Outcome, where: str) -> None:
-    name = f" ({ended.error_type})" if ended.error_type not in {"", ended.kind} else ""
-    _say(f"{where}{ended.kind}{name}: {ended.message}")
-    if ended.traceback:
-        _say(ended.traceback)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text.rstrip("\n").translate(_CONTROLS) + "\n")
-    sys.stderr.flush()
+    transcript.failed(ended.kind, ended.error_type, ended.message, ended.traceback, where=where)
 
 
 def _hurry() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from loopai.cli import api, document, failure, options, output
+from loopai.cli import api, document, failure, options, output, transcript
 from streams import messages
 
 
@@ -20,6 +20,8 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Run one input and print the output as JSON.
+
+    What the program printed and why it failed goes to stderr. Exit code 1 when it failed.
 
     Example: `loopai run spam '{"sms": "You have won a prize"}'`
     """
@@ -38,13 +40,23 @@ async def _run(url: str, task: str, argument: str, version: int | None, as_json:
     execution = api.decode(answer, api.Execution)
     if as_json:
         output.print_json(answer)
-    elif execution.status == "success":
-        output.print_line(bytes(execution.output).decode())
+    else:
+        _print(execution)
     if execution.status != "success":
         raise failure.Failure(
-            f"the program ended with {execution.status}: {execution.error_message or 'no message'} "
-            f"(execution {execution.id})"
+            f"the program ended with {execution.status} (execution {execution.id})"
         )
+
+
+def _print(execution: api.Execution) -> None:
+    transcript.printed(execution.stdout)
+    if execution.status == "success":
+        output.print_line(bytes(execution.output).decode())
+    elif execution.error is not None:
+        error = execution.error
+        # What never got to a cell has no outcome.
+        ended = error.outcome or execution.status
+        transcript.failed(ended, error.type, error.message, error.traceback)
 
 
 async def _as_text(client: api.Api, task: str, body: bytes) -> bytes:

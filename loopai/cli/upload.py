@@ -1,17 +1,13 @@
 """`loopai task upload`: a program of one's own as the next version of a task."""
 
 import asyncio
-import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import typer
 
-from loopai.cli import api, cell, document, failure, options, output
+from loopai.cli import api, options, output, source
 from streams import messages
-
-Uploaded = Literal["python", "javascript", "typescript"]
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +22,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 def upload(
     *,
     task: options.TaskName,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .py, .js or .ts file, or `-` for stdin.")
-    ],
-    language: Annotated[
-        Uploaded | None, typer.Option(help="Not what the suffix of FILE says.")
-    ] = None,
+    file: source.File,
+    language: source.LanguageOption = None,
     isolation: Annotated[
         messages.Isolation | None,
         typer.Option(help="What gets a fresh process; found by trying it unless it is set."),
@@ -42,12 +34,16 @@ def upload(
 ) -> None:
     """Upload a program as the next version. It is loaded and tried in a cell first.
 
+    Exit codes: 0 it is the next version; 1 it is refused, with line and reason; 2 nothing was
+    uploaded, because FILE cannot be.
+
     Example: `loopai task upload spam spam.ts --no-activate`
     """
+    found = source.read(file, language)
     body = msgspec.json.encode(
         Upload(
-            code=_code(file),
-            language=language or _language(file),
+            code=found.code,
+            language=found.language,
             isolation=isolation,
             activate=activate,
         )
@@ -56,28 +52,12 @@ def upload(
     if as_json:
         output.print_json(answer)
         return
-    found = api.decode(answer, messages.ProgramArtifact)
+    stored = api.decode(answer, messages.ProgramArtifact)
     output.print_line(
-        f"version {found.version} ({found.status}): {found.size_bytes:,} bytes of "
-        f"{found.language}, isolation {found.isolation}"
+        f"version {stored.version} ({stored.status}): {stored.size_bytes:,} bytes of "
+        f"{stored.language}, isolation {stored.isolation}"
     )
-    output.print_line(found.status_reason)
-
-
-def _language(file: str) -> messages.Language:
-    known = cell.LANGUAGES.get(Path(file).suffix)
-    if known is None:
-        what = "stdin has no suffix" if file == "-" else f"{file} has no suffix that is known"
-        raise failure.Failure(f"{what}; say --language python, javascript or typescript")
-    return known
-
-
-def _code(file: str) -> str:
-    body = sys.stdin.buffer.read() if file == "-" else document.read(Path(file))
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise failure.Failure(f"{file} is not UTF-8: {error.reason}") from error
+    output.print_line(stored.status_reason)
 
 
 async def _post(url: str, path: str, body: bytes) -> bytes:

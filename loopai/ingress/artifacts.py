@@ -46,10 +46,12 @@ async def upload(request: Request) -> Response:
     shared = services.of(request)
     raw = await bodies.read(request, max(shared.settings.body_bytes_max, UPLOAD_BYTES_MAX))
     body = bodies.decode(raw, _upload)
+    # A byte order mark, which some editors write, is no part of the program.
+    code = body.code.removeprefix("\ufeff")
     task = await shared.catalog.specification(services.TENANT, request.path_params["task"])
     try:
         # Parsing a large program takes a tenth of a second, which the event loop has not.
-        complexity = await asyncio.to_thread(screening.screen, body.code, body.language)
+        complexity = await asyncio.to_thread(screening.screen, code, body.language)
     except screening.Refused as error:
         raise errors.ApiError(
             "INVALID_PROGRAM",
@@ -60,7 +62,7 @@ async def upload(request: Request) -> Response:
     found = await admit.ask(
         shared,
         body.language,
-        body.code,
+        code,
         isolation=body.isolation,
         examples=task.examples,
         trace_id=problems.trace_id(request),
@@ -76,7 +78,7 @@ async def upload(request: Request) -> Response:
                 complexity, estimated_latency_ms=found.latency_ms
             ),
         ),
-        body.code,
+        code,
     )
     if body.activate:
         await shared.catalog.activate(artifact, by=AUTHOR, now=now)

@@ -5,6 +5,7 @@ stateful: in a process that stays warm its answers would depend on other callers
 found by running the same inputs in order, in reverse order, and in fresh processes.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ WORDS_MAX: Final = 200
 
 _ANSWERS: Final = frozenset({"success", "error", "output_too_large", "invalid_result"})
 """Outcomes that the program is the cause of; the others also come of a busy machine."""
+
+_numbers = itertools.count()
+"""Of the trials of this process."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,19 +57,19 @@ async def admit(
     *wanted* is the isolation that its author asks for; None leaves it to what is found. Takes at
     most the time to load, and 6 s. program.LoadError, with line and reason, when it does not load.
     """
-    shared = msgspec.structs.replace(tried, isolation="shared")
-    fresh = msgspec.structs.replace(tried, isolation="call")
+    # In cells of its own: where the program serves calls already, neither side may see the other's
+    # state. A blank, because a tenant's name holds none; a number, because two may try one program.
+    tenant = f"{tried.tenant} (trial {next(_numbers)})"
+    shared = msgspec.structs.replace(tried, tenant=tenant, isolation="shared")
+    fresh = msgspec.structs.replace(tried, tenant=tenant, isolation="call")
     trial = _Trial(cells, shared, fresh, inputs[:INPUTS_MAX], input_ms_max)
-    admitted = False
     try:
         await cells.load(shared)
         difference = await trial.difference()
-        admitted = True
     finally:
-        # Their places are wanted by programs that are run. One that is admitted will be soon.
+        # Their places are wanted by programs that are run.
         await cells.drop(fresh)
-        if not admitted:
-            await cells.drop(shared)
+        await cells.drop(shared)
     stateful = difference is not None
     isolation: messages.Isolation = wanted or ("batch" if stateful else "shared")
     reason = difference or trial.agreement()

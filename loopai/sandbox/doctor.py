@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -96,29 +96,50 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is missing, and every attempt was refused."""
     layers: tuple[Layer, ...]
     attempts: tuple[escapes.Attempt, ...] = ()
-    """None where a layer is missing: there is no cell to try them in."""
+    """Empty where a layer is missing or no cell starts: there is none to try them in."""
     problems: tuple[str, ...] = ()
     """Why it is not fit: a line for each piece, with how to get it."""
     cold_ms: float = 0.0
 
 
-async def require() -> Report:
-    """Check every layer and run a probe cell; raises Unavailable unless all of them hold."""
+async def require(
+    bounds: limits_.Limits | None = None, *, languages: Collection[messages.Language] = ()
+) -> Report:
+    """Check every layer and run a probe cell; raises Unavailable unless all of them hold.
+
+    The cell has the limits *bounds* (None: the defaults), so that one which is too tight for any
+    program is found here and not by every caller. With JavaScript among *languages* a cell of Deno
+    must work as well.
+    """
     missing = _missing()
     if missing:
         raise Unavailable(tuple(missing.values()))
+    limits = bounds or limits_.Limits()
     begun = time.monotonic()
-    problems = _problems(await _try("python", escapes.QUICK))
+    problems = _problems(await _try("python", escapes.QUICK, limits))
     if problems:
         raise Unavailable(problems)
+    cold_ms = (time.monotonic() - begun) * 1000
+    if not {"javascript", "typescript"}.isdisjoint(languages):
+        await _require_deno(limits)
     return Report(
         bubblewrap=await asyncio.to_thread(_version, bubblewrap.find()),
         kernel=os.uname().release,
         landlock_abi=_landlock_abi(),
         privileged=bubblewrap.privileged(),
         interpreter=python.executable(),
-        cold_ms=(time.monotonic() - begun) * 1000,
+        cold_ms=cold_ms,
     )
+
+
+async def _require_deno(limits: limits_.Limits) -> None:
+    try:
+        problems = _problems(await _try("javascript", escapes.QUICK_JAVASCRIPT, limits))
+    except Unavailable as error:
+        problems = error.missing
+    if problems:
+        advice = "mend it, or go without JavaScript: LOOPAI_RUNTIMES=python"
+        raise Unavailable((f"Deno, {deno.find()}, does not work: {problems[0]}; {advice}",))
 
 
 async def inspect() -> Inspection:
@@ -129,9 +150,10 @@ async def inspect() -> Inspection:
         return Inspection(fit=False, layers=layers, problems=tuple(missing.values()))
     begun = time.monotonic()
     try:
-        attempts = await _try("python", escapes.PYTHON)
+        limits = limits_.Limits()
+        attempts = await _try("python", escapes.PYTHON, limits)
         if deno.find() is not None:
-            attempts += await _try("javascript", escapes.JAVASCRIPT)
+            attempts += await _try("javascript", escapes.JAVASCRIPT, limits)
     except Unavailable as error:
         return Inspection(fit=False, layers=layers, problems=error.missing)
     problems = _problems(attempts)
@@ -241,10 +263,9 @@ def _version(path: str) -> str:
 
 
 async def _try(
-    language: messages.Language, attempted: Sequence[escapes.Escape]
+    language: messages.Language, attempted: Sequence[escapes.Escape], limits: limits_.Limits
 ) -> tuple[escapes.Attempt, ...]:
     """Try escapes in a cell; raises Unavailable if no cell works."""
-    limits = limits_.Limits()
     code = escapes.PYTHON_PROBE if language == "python" else escapes.JAVASCRIPT_PROBE
     probe = program.Program(tenant="doctor", digest="probe", code=code, language=language)
     inputs = [

@@ -175,12 +175,11 @@ JAVASCRIPT: Final = (
             "see the environment of the host",
         )
     ),
-    Escape(
-        name="take more memory than it may",
-        language="javascript",
-        ends=("out_of_memory", "killed"),
-    ),
+    Escape(name="take more memory than it may", language="javascript", ends=("out_of_memory",)),
 )
+
+QUICK_JAVASCRIPT: Final = (Escape(name="read a file of the host", language="javascript"),)
+"""What a worker with Deno tries at its start: that a cell of it works at all."""
 
 # The import is literal because Deno may read such a file without asking its permissions.
 JAVASCRIPT_PROBE: Final = """
@@ -223,6 +222,8 @@ const ATTEMPTS = {
 
 export async function run(setting) {
   const attempt = ATTEMPTS[setting.attempt];
+  // Here and not below: what was never tried must not look as if it were refused.
+  if (attempt === undefined) throw new Error(`no attempt ${setting.attempt}`);
   try {
     await attempt(setting);
   } catch (error) {

@@ -29,7 +29,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     line: int | None = None
     """Line of the program that raised or was running; None where it is not known."""
     traceback: str = ""
-    """The program's own frames, innermost last, never the runner's; cut at `message_bytes_max`."""
+    """The program's own frames and never the runner's, in the order of its language: Python has the
+    innermost last, JavaScript first. Cut at `message_bytes_max`."""
     run_ms: float = 0.0
     """Wall time inside the cell; measured by the host where the cell could not answer."""
     stdout: str = ""

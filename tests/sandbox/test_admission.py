@@ -1,5 +1,6 @@
 """How a program may be run is found by trying it."""
 
+import asyncio
 import time
 
 import msgspec
@@ -47,6 +48,39 @@ async def test_a_stateful_program_gets_a_process_for_each_batch(cells, code):
 async def test_one_input_is_enough_to_see_a_counter(cells):
     found = await admit(cells, STATEFUL["counts its calls"], [7])
     assert found.reason == ("it is stateful: the input 7 gave 1 at first and 2 after other inputs")
+
+
+@pytest.mark.parametrize("wanted", [None, "shared"])
+async def test_a_program_that_is_tried_again_gives_the_same_reason(cells, wanted):
+    """What an earlier trial left in the program's state is gone with its cell."""
+    code = STATEFUL["counts its calls"]
+    first = await admit(cells, code, [7], wanted=wanted)
+    again = await admit(cells, code, [7], wanted=wanted)
+    assert again.reason == first.reason
+
+
+async def test_two_trials_of_one_program_at_once_do_not_see_each_other(cells):
+    code = STATEFUL["counts its calls"]
+    first, second = await asyncio.gather(admit(cells, code, [7]), admit(cells, code, [7]))
+    assert first.reason == second.reason
+    assert first.reason.endswith("gave 1 at first and 2 after other inputs")
+
+
+async def test_calls_and_trials_of_one_program_do_not_see_each_other(cells):
+    """Its caller counts on where it was; the trial begins at one."""
+    code = STATEFUL["counts its calls"]
+    assert await cells.value(code) == 1
+    found = await admit(cells, code, [7])
+    assert found.reason.endswith("gave 1 at first and 2 after other inputs")
+    assert await cells.value(code) == 2
+
+
+async def test_trials_leave_no_cell(cells):
+    """Neither one that is admitted, nor one that is refused."""
+    await admit(cells, PURE, [1, 2])
+    with pytest.raises(program.LoadError):
+        await admit(cells, "x = 1\n", [1])
+    assert cells.pool.cells == 0
 
 
 async def test_what_its_author_asks_for_is_kept(cells):

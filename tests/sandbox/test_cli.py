@@ -136,6 +136,32 @@ def test_a_program_that_does_not_load_says_so_once(loopai):
     assert "line 1" in done.stderr
 
 
+def test_a_program_that_does_not_load_is_an_object_for_every_input_in_json(loopai):
+    """Whoever reads object N for input N finds it, with the line."""
+    inputs = ("--input", "1") * 3
+    text = "import json\ndef run(\n"
+    done = loopai("-", "--language", "python", *inputs, "--json", stdin=text)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["kind"], one["error_type"], one["line"]) for one in found] == [
+        ("error", "LoadError", 2)
+    ] * 3
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mark.py", UPPER),
+        ("mark.js", "export const run = (input) => input.toUpperCase();\n"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_program(loopai, tmp_path, name, text):
+    """Editors on Windows write one."""
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    done = loopai(name, "--input", '"a"')
+    assert (done.returncode, done.stdout) == (0, '"A"\n')
+
+
 def test_what_a_terminal_would_obey_is_shown(loopai):
     """A program must not repaint the terminal of the one who tries it."""
     code = "def run(input):\n    print('\\x1b[2J\\x9b2J')\n"
@@ -152,8 +178,9 @@ def test_what_a_terminal_would_obey_is_shown(loopai):
         (("upper.py", "--inputs", "upper.py"), "upper.py, line 1 is not JSON"),
         (("gone.py", "--input", "1"), "gone.py: No such file"),
         (("upper.rb", "--input", "1"), "unknown suffix '.rb'; say --language"),
-        (("upper.py", "--language", "csharp", "--input", "1"), "no runtime for csharp"),
-        (("upper.py", "--memory-mib", "1", "--input", "1"), "--memory-mib 1"),
+        (("upper.py", "--inputs", "empty.ndjson"), "empty.ndjson holds no input"),
+        (("upper.py", "--memory-mib", "63", "--input", "1"), "63: must be at least 64"),
+        (("upper.py", "--memory-mib", "-1", "--input", "1"), "-1: must be at least 64"),
         (("-", "--language", "python", "--input", "-"), "stdin cannot be both"),
         (("binary.py", "--input", "1"), "binary.py: not UTF-8"),
     ],
@@ -161,6 +188,7 @@ def test_what_a_terminal_would_obey_is_shown(loopai):
 def test_what_cannot_be_used_is_named_on_one_line(loopai, tmp_path, arguments, named):
     """Exit code 2: nothing was run."""
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty.ndjson").write_text("\n\n")
     done = loopai(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")

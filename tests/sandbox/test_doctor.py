@@ -19,6 +19,42 @@ async def test_machine_is_fit():
     assert report.cold_ms > 0
 
 
+async def test_a_limit_that_is_too_tight_for_a_cell_is_found_before_any_program():
+    """With the worker's own limits: every program would fail in it."""
+    tight = limits.Limits(memory_bytes_max=17 * limits.MIB)
+    with pytest.raises(doctor.Unavailable, match="a probe cell does not"):
+        await doctor.require(tight)
+
+
+async def test_a_deno_that_does_not_work_is_named_with_how_to_go_without(monkeypatch, tmp_path):
+    """It is found, it ends at once: programs in Python need none of it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "deno").symlink_to("/bin/true")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(doctor.Unavailable, match=r"Deno, .* does not work: .*LOOPAI_RUNTIMES=pyth"):
+        await doctor.require(languages=("python", "javascript"))
+    assert (await doctor.require(languages=("python",))).cold_ms > 0
+
+
+async def test_a_machine_with_deno_is_fit_for_it():
+    assert await doctor.require(languages=("javascript", "typescript"))
+
+
+@pytest.mark.parametrize("probe", ["python", "javascript"])
+async def test_an_attempt_that_a_probe_does_not_know_is_not_refused(cells, probe):
+    """A misspelt name would prove nothing."""
+    code = escapes.PYTHON_PROBE if probe == "python" else escapes.JAVASCRIPT_PROBE
+    ended = await cells.one(code, {"attempt": "nothing"}, language=probe, timeout_ms=5_000)
+    assert ended.kind == "error"
+    assert escapes.judge(escapes.Escape(name="nothing"), ended).verdict == "unclear"
+
+
+def test_memory_is_bounded_only_where_it_ends_as_that():
+    """A process that ends by itself has not met the bound."""
+    (memory,) = (each for each in escapes.JAVASCRIPT if "memory" in each.name)
+    assert memory.ends == ("out_of_memory",)
+
+
 async def test_missing_bubblewrap_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(doctor.Unavailable, match="bubblewrap") as caught:

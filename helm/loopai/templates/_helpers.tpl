@@ -158,7 +158,7 @@ spec:
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           volumeMounts:
-            # bubblewrap builds a cell's files here; programs have a /tmp of their own.
+            # bubblewrap builds a cell's files here; a program sees no /tmp at all (ADR 0011).
             - name: tmp
               mountPath: /tmp
             {{- if .artifacts }}

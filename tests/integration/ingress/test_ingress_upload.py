@@ -254,6 +254,15 @@ async def test_what_is_no_request_is_answered_and_stops_nobody(front: System) ->
     assert codec.ADMIT_ANSWER.decode(answer.data).status == "admitted"
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_byte_order_mark_is_no_part_of_the_program(front: System) -> None:
+    """An editor's mark is dropped, and what is stored is the text behind it."""
+    await _task(front)
+    answer = await front.http.post(ARTIFACTS, json={"code": f"\ufeff{UPPER}"})
+    assert answer.status_code == 201, answer.text
+    assert (await front.http.get(f"{ARTIFACTS}/1/program")).text == UPPER
+
+
 async def test_a_worker_that_stops_answers_what_it_has_begun(front: System) -> None:
     """An upload under way when its worker drains is answered all the same."""
     await _task(front)

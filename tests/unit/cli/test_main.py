@@ -96,6 +96,39 @@ def test_what_is_no_url_is_said(capsys, url, message):
     assert message in err
 
 
+@pytest.mark.parametrize("command", [("task", "upload", "x"), ("sandbox", "run")])
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (("gone.py", None), "gone.py: No such file or directory"),
+        (
+            ("half.txt", b""),
+            "half.txt: unknown suffix '.txt'; say --language python, javascript or",
+        ),
+        (("binary.py", b"\xff\xfe"), "binary.py: not UTF-8 text: invalid start byte at byte 0"),
+    ],
+)
+def test_a_program_that_cannot_be_read_is_wrong_usage(capsys, tmp_path, command, file, message):
+    """In the same words wherever a program is given."""
+    name, content = file
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = run(capsys, *command, str(path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path}/{message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("task", "upload", "x"), ("sandbox", "run")])
+def test_a_language_that_nothing_runs_is_not_offered(capsys, command):
+    """`csharp` has its place on the bus, and no runtime."""
+    assert "csharp" not in run(capsys, *command, "--help")[1]
+    code, _, err = run(capsys, *command, "x.py", "--language", "csharp")
+    assert code == 2
+    assert "csharp" in err
+
+
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nope://x"])
 def test_proxies_are_not_asked_for_this_machine(capsys, monkeypatch, proxy):
     """What is set for the rest of the world does not matter on the loopback."""

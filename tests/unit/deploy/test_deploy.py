@@ -11,6 +11,7 @@ from loopai.ingress import health
 from loopai.sandbox import bubblewrap
 from loopai.settings import Settings
 from streams import topology
+from workers import runtime
 from workers.__main__ import POOLS
 
 ROOT = Path(__file__).parents[3]
@@ -62,6 +63,14 @@ def test_services_run_the_pool_that_they_are_named_after(pool: str) -> None:
     """The command of a service ends in its name."""
     assert f'command: ["python", "-m", "workers", "{pool}"]' in service(pool)
     assert f'"pool" "{pool}"' in TEMPLATES[f"{pool}.yaml"]
+
+
+@pytest.mark.parametrize("pool", sorted(CELLS))
+def test_a_pool_that_runs_programs_is_given_longer_than_its_drain(pool: str) -> None:
+    """Compose kills after 10 s by itself, and cells take a moment to end."""
+    grace = re.search(r"stop_grace_period: (\d+)s", service(pool))
+    assert grace is not None
+    assert int(grace[1]) >= 2 * runtime.DRAIN_S
 
 
 @pytest.mark.parametrize("pool", POOLS)
