@@ -1,12 +1,13 @@
 #!/bin/sh
 # Drives the sandbox's attacks in a container, by podman and without Docker: sandbox-in-container.sh WAY
 # with the names of attacks as a JSON list on standard input (tests/sandbox/drive.py). The image, made
-# once by debootstrap, has Python and bubblewrap; the tree and its packages are mounted, read-only.
+# once by debootstrap, has Python and bubblewrap; the tree, its packages and Deno are mounted, read-only.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 image=localhost/loopai-sandbox-drive
 packages=${LOOPAI_TEST_PACKAGES:-$root/.venv/lib/python3.11/site-packages}
+deno=${LOOPAI_TEST_DENO:-$root/.venv/bin/deno}
 
 build() {
     work=$(mktemp -d)
@@ -29,5 +30,6 @@ exec podman --runtime runc run --rm -i --network none --read-only --pull never \
     --cap-drop ALL --security-opt no-new-privileges \
     --security-opt "seccomp=$root/deploy/seccomp.json" --security-opt unmask=ALL \
     --tmpfs /tmp:mode=1777 -v "$root:/loopai:ro" -v "$packages:/packages:ro" \
+    -v "$deno:/usr/local/bin/deno:ro" \
     -e PYTHONPATH=/loopai:/packages -e PYTHONDONTWRITEBYTECODE=1 -e HOME=/tmp \
     "$image" sh -c 'mkdir /tmp/drive && exec python3 -m tests.sandbox.drive "$0" /tmp/drive' "$1"

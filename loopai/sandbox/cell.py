@@ -5,10 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
-import msgspec
-
-from loopai import domain
-from loopai.sandbox import channel, frames, outcome, program, statistics
+from loopai.sandbox import answers, channel, outcome, program, statistics
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
 from loopai.sandbox import limits as limits_
@@ -34,8 +31,6 @@ _LARGE_BYTES: Final = 32 * limits_.KIB
 _STALL_S: Final = 0.005
 """How long results are checked before others get a turn."""
 _ITEM_OVERHEAD_BYTES: Final = 16
-
-_decoder: Final = msgspec.json.Decoder()
 
 
 class Cell:
@@ -94,9 +89,9 @@ class Cell:
                     kind="error", error_type="LoadError", message=str(error), line=error.line
                 )
             except enclosure_.EnclosureError as error:
-                rest = _lost(str(error))
+                rest = answers.lost(str(error))
             else:
-                rest = _lost("no result")
+                rest = answers.lost("no result")
         finally:
             self._lock.release()
         ended = [rest if one is None else one for one in outcomes]
@@ -176,10 +171,10 @@ class Cell:
             if len(pending) == 1:
                 losses += 1
                 if run.culprit is not None or losses == _LOSSES_MAX:
-                    outcomes[pending[0]] = _blame(run, timeouts_ms[pending[0]])
+                    outcomes[pending[0]] = answers.blame(run, timeouts_ms[pending[0]])
             elif run.end == "timeout" and run.culprit is not None and leaps <= _LEAPS_MAX:
                 blamed = pending[run.culprit]
-                outcomes[blamed] = _blame(run, timeouts_ms[blamed])
+                outcomes[blamed] = answers.blame(run, timeouts_ms[blamed])
             else:
                 # Who wrote garbage or closed the channel may have gone on to other items before
                 # we noticed: only alone is an item known to be the one.
@@ -194,9 +189,11 @@ class Cell:
         since = time.monotonic()
         for index, reply in zip(pending, run.replies, strict=False):
             if len(reply.output) > _LARGE_BYTES:
-                outcomes[index] = await asyncio.to_thread(self._outcome, reply, run.wall_ms)
+                outcomes[index] = await asyncio.to_thread(
+                    answers.answer, reply, run.wall_ms, self._limits
+                )
             else:
-                outcomes[index] = self._outcome(reply, run.wall_ms)
+                outcomes[index] = answers.answer(reply, run.wall_ms, self._limits)
             if time.monotonic() - since > _STALL_S:
                 await asyncio.sleep(0)
                 since = time.monotonic()
@@ -209,27 +206,6 @@ class Cell:
             await self._break()
             executor = await self._ready()
         return await executor.run(inputs, seconds)
-
-    def _outcome(self, reply: frames.Reply, wall_ms: float) -> outcome.Outcome:
-        limits = self._limits
-        kind = frames.KINDS[reply.status]
-        output = None
-        error_type, message = reply.error_type[:100], _cut(reply.message, limits.message_bytes_max)
-        if kind == "success":
-            kind, error_type, message = _checked(reply.output, limits.output_bytes_max)
-            output = reply.output if kind == "success" else None
-        elif kind != "error":
-            error_type = kind
-        return outcome.Outcome(
-            kind=kind,
-            output=output,
-            error_type=error_type,
-            message=message,
-            run_ms=min(reply.elapsed_us / 1000, wall_ms),
-            stdout=_cut(reply.stdout, limits.stdout_bytes_max),
-            line=reply.line or None,
-            traceback=_cut(reply.traceback, limits.message_bytes_max),
-        )
 
     async def _ready(self) -> executor_.Executor:
         """Return an executor that holds the program, and have a spare in the making behind it."""
@@ -316,42 +292,3 @@ async def _end(
 
 def _made(spare: asyncio.Task[executor_.Executor]) -> bool:
     return spare.done() and not spare.cancelled() and spare.exception() is None
-
-
-def _checked(output: bytes, bytes_max: int) -> tuple[outcome.OutcomeKind, str, str]:
-    """Check again what the executor has checked: the program may have taken it over."""
-    if len(output) > bytes_max:
-        return "output_too_large", "output_too_large", f"the result exceeds {bytes_max} bytes"
-    # One line: a line break between tokens is JSON, and would forge lines of NDJSON answers.
-    if b"\n" in output or b"\r" in output:
-        return "invalid_result", "invalid_result", "the result is not on one line"
-    try:
-        violation = domain.check(_decoder.decode(output))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return "invalid_result", "invalid_result", f"not JSON: {error}"
-    if violation is not None:
-        return "invalid_result", "invalid_result", str(violation)
-    return "success", "", ""
-
-
-def _cut(text: str, bytes_max: int) -> str:
-    if 4 * len(text) <= bytes_max:
-        return text
-    return text.encode()[:bytes_max].decode(errors="ignore")
-
-
-def _blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
-    kind: outcome.OutcomeKind
-    if run.end == "timeout":
-        kind, message = "timeout", f"killed after {timeout_ms:g} ms"
-    elif run.end == "out_of_memory":
-        kind, message = "out_of_memory", "the program ended its process: out of memory"
-    elif run.end == "tampered":
-        kind, message = "killed", f"the program wrote to the result channel: {run.detail}"
-    else:
-        kind, message = "killed", f"the program ended its process: {run.detail}"
-    return outcome.Outcome(kind=kind, error_type=kind, message=message, run_ms=run.elapsed_ms)
-
-
-def _lost(reason: str) -> outcome.Outcome:
-    return outcome.Outcome(kind="lost", error_type="lost", message=reason or "the cell broke")

@@ -2,23 +2,16 @@
 
 import json
 import os
-import pathlib
 
 import msgspec
 import pytest
 
 from loopai.sandbox import limits, pool, program
+from tests.sandbox import watch
 
 
 def descendants(pid: int) -> set[int]:
-    parents = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    parents = {each.pid: each.parent for each in watch.processes().values()}
     found: set[int] = set()
     while True:
         more = {child for child, parent in parents.items() if parent in found | {pid}} - found
