@@ -13,7 +13,7 @@ from tests.sandbox.attacks import catalogue
 BOTH = catalogue.PYTHON | catalogue.JAVASCRIPT
 STAGES = {
     "batch": (stage.here, "batch", BOTH),
-    "over HTTP": (stage.here, "http", catalogue.PYTHON),
+    "over HTTP": (stage.here, "http", BOTH),
     "as an ordinary user": (stage.ordinary, "call", BOTH),
 }
 if os.environ.get(stage.CONTAINER_ASKED):
