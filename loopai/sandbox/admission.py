@@ -5,7 +5,7 @@ stateful: in a process that stays warm its answers would depend on other callers
 found by running the same inputs in order, in reverse order, and in fresh processes.
 """
 
-import itertools
+import secrets
 import statistics
 import time
 from collections.abc import Sequence
@@ -29,9 +29,6 @@ WORDS_MAX: Final = 200
 
 _ANSWERS: Final = frozenset({"success", "error", "output_too_large", "invalid_result"})
 """Outcomes that the program is the cause of; the others also come of a busy machine."""
-
-_numbers = itertools.count()
-"""Of the trials of this process."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +55,8 @@ async def admit(
     most the time to load, and 6 s. program.LoadError, with line and reason, when it does not load.
     """
     # In cells of its own: where the program serves calls already, neither side may see the other's
-    # state. A blank, because a tenant's name holds none; a number, because two may try one program.
-    tenant = f"{tried.tenant} (trial {next(_numbers)})"
+    # state. A blank, because a tenant's name holds none; a token, because two may try one program.
+    tenant = f"{tried.tenant} (trial {secrets.token_hex(4)})"
     shared = msgspec.structs.replace(tried, tenant=tenant, isolation="shared")
     fresh = msgspec.structs.replace(tried, tenant=tenant, isolation="call")
     trial = _Trial(cells, shared, fresh, inputs[:INPUTS_MAX], input_ms_max)
