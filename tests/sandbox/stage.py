@@ -1,14 +1,16 @@
 """Where the attacks are driven: a process of this user's, of an ordinary user's, in a container."""
 
+import contextlib
 import json
 import os
 import pathlib
+import pwd
 import queue
 import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -16,8 +18,8 @@ import msgspec
 from tests.sandbox import drive
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ORDINARY_UID = 63_017
-"""A user that no machine has. The kernel knows users by number: nothing is added to any list."""
+USER = f"loopai-test-{os.getpid()}"
+"""The ordinary user, created for the tests where root runs them."""
 CONTAINER_ASKED = "LOOPAI_TEST_CONTAINER"
 """Environment variable: drive in a container as well, whose image takes minutes to build."""
 CONTAINER_SCRIPT = ROOT / "tools" / "sandbox-in-container.sh"
@@ -85,6 +87,20 @@ def here(way: str, folder: pathlib.Path) -> list[str]:
     return ["env", *_environment(), sys.executable, "-m", "tests.sandbox.drive", way, str(folder)]
 
 
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Create the ordinary user and remove it again; nothing where the tests run as one already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    options = ["--system", "--user-group", "--no-create-home", "--shell", "/bin/false"]
+    subprocess.run(["useradd", *options, USER], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["userdel", USER], check=True)
+
+
 def ordinary(way: str, folder: pathlib.Path) -> list[str]:
     """The command of a drive as an ordinary user; *folder* becomes that user's.
 
@@ -94,10 +110,11 @@ def ordinary(way: str, folder: pathlib.Path) -> list[str]:
     """
     if os.geteuid() != 0:
         return here(way, folder)
-    os.chown(folder, ORDINARY_UID, ORDINARY_UID)
+    user = pwd.getpwnam(USER)
+    os.chown(folder, user.pw_uid, user.pw_gid)
     needed = [pathlib.Path(sys.base_prefix).resolve(), pathlib.Path(sys.prefix), ROOT, folder]
     script = ["set -e", *_shown(needed)]
-    who = ["setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
+    who = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     script.append("exec " + shlex.join([*who, "--no-new-privs", *here(way, folder)]))
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script)]
 

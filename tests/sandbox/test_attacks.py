@@ -45,9 +45,10 @@ def driven(request, tmp_path_factory):
             )
         return opened[place]
 
-    yield at
-    for one in opened.values():
-        one.close()
+    with stage.ordinary_user():
+        yield at
+        for one in opened.values():
+            one.close()
 
 
 @pytest.mark.parametrize(("place", "name"), CASES)
