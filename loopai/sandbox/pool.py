@@ -21,7 +21,7 @@ from loopai.sandbox import (
     statistics,
 )
 from loopai.sandbox.runtimes import runtime
-from streams import messages
+from streams import messages, topology
 
 Key = tuple[str, str, str, str]
 
@@ -58,8 +58,8 @@ class CellPool:
         self._memory_bytes_max = memory_bytes_max
         self._cells: collections.OrderedDict[Key, _Entry] = collections.OrderedDict()
         self._changed = asyncio.Condition()
-        self._runtimes: dict[runtime.Name, asyncio.Task[runtime.Runtime]] = {}
-        self._blanks: dict[runtime.Name, asyncio.Task[enclosure.Enclosure]] = {}
+        self._runtimes: dict[messages.Runtime, asyncio.Task[runtime.Runtime]] = {}
+        self._blanks: dict[messages.Runtime, asyncio.Task[enclosure.Enclosure]] = {}
         self._weighing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -229,7 +229,7 @@ class CellPool:
         return found
 
     async def _open_enclosure(self, language: messages.Language) -> enclosure.Enclosure:
-        name = runtime.BY_LANGUAGE.get(language)
+        name = topology.RUNTIMES.get(language)
         if name is None:
             raise program.LoadError(f"there is no runtime for {language}")
         blank = self._blanks.pop(name, None)
@@ -252,7 +252,7 @@ class CellPool:
             self._blanks[name] = asyncio.create_task(self._start(name))
         return opened
 
-    async def _start(self, name: runtime.Name) -> enclosure.Enclosure:
+    async def _start(self, name: messages.Runtime) -> enclosure.Enclosure:
         if name not in self._runtimes:
             self._runtimes[name] = asyncio.create_task(runtimes.discover(name))
         found = await asyncio.shield(self._runtimes[name])

@@ -1,7 +1,7 @@
 """What a runtime is: which files its cells get, and what their init is told."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -11,14 +11,6 @@ ROOT: Final = "/cell"
 """Where our own files lie inside. Below it is the module path that they have outside as well."""
 INSIDE: Final = f"{ROOT}/loopai/sandbox/inside"
 
-Name = Literal["python", "deno"]
-
-BY_LANGUAGE: Final[Mapping[messages.Language, Name]] = {
-    "python": "python",
-    "javascript": "deno",
-    "typescript": "deno",
-}
-
 
 class MissingError(Exception):
     """A piece of the sandbox is not there. The message says which and how to get it."""
@@ -27,7 +19,7 @@ class MissingError(Exception):
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What a cell needs to run init, and the executors of one runtime behind it."""
 
-    name: Name
+    name: messages.Runtime
     interpreter: tuple[str, ...]
     """Python, which runs init in every cell, and its flags."""
     files: Mapping[str, str]
