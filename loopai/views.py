@@ -45,6 +45,7 @@ class QueuedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def execution(record: messages.ExecutionRecord) -> ExecutionView:
+    """*record* for whoever asked for the execution, and knows its input."""
     return ExecutionView(
         id=record.id,
         execution_id=record.id,
@@ -64,5 +65,12 @@ def execution(record: messages.ExecutionRecord) -> ExecutionView:
         attempt=record.attempt,
         trace_id=record.trace_id,
         executed_at=record.executed_at,
-        input=msgspec.UNSET if record.input is None else msgspec.Raw(record.input),
     )
+
+
+def past(record: messages.ExecutionRecord) -> ExecutionView:
+    """The same with its input, which whoever looks it up may not have."""
+    view = execution(record)
+    if record.input is None:
+        return view
+    return msgspec.structs.replace(view, input=msgspec.Raw(record.input))

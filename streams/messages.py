@@ -217,7 +217,7 @@ class ExecutionRecord(Message, frozen=True, kw_only=True):
     program_id: str | None = None
     version: int | None = None
     input: EncodedJson | None = None
-    """None in replies only: the caller knows what it sent."""
+    """None in some replies only: the caller knows what it sent."""
     output: EncodedJson | None = None
     status: ExecutionStatus
     error: ExecutionError | None = None

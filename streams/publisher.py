@@ -1,15 +1,14 @@
 """Publishing that waits for the broker's word, and group commit: many requests, one message.
 
-Requests for one (lane, tenant, task) that arrive while `window` publishes are in flight travel
-together in the next message; with a free place in the window a request leaves at once, so a lone
-caller never waits (ADR 0003).
+Requests for one (lane, tenant, task) that arrive while some of its messages are unanswered travel
+together in the next; when none is, a request leaves at the end of the turn of the loop that it came
+in, so a lone caller never waits (ADR 0003).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
 import nats.errors
 import nats.js.errors
 
@@ -17,12 +16,16 @@ from streams import codec, fair, subjects, topology
 from streams.connection import Connection
 from streams.messages import ExecuteBatch, ExecuteItem, Lane
 
-WINDOW: Final = 4
-"""Publishes in flight: one waits for the broker while others are encoded and written."""
+WINDOW: Final = 16
+"""Publishes that wait for the broker's word, of all keys together."""
+DEPTH_MIN: Final = 2
+"""Unanswered messages of one key: a worker runs one while the next is on its way."""
+LINGER_S: Final = 0.002
+"""How long a request gathers company at most, however long the answers take."""
 ATTEMPTS: Final = 3
 ATTEMPT_TIMEOUT_S: Final = 3.0
 PENDING_BYTES_MAX: Final = 64 * topology.MIB
-"""Items, with their overhead, that may wait in this process for a place in the window."""
+"""Items, with their overhead, that may wait in this process for the broker's word."""
 ITEM_OVERHEAD_BYTES: Final = 200
 """What an item weighs beside its input: ids, deadline, trace."""
 
@@ -108,26 +111,62 @@ class _Key(NamedTuple):
     task_id: str
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    items: Sequence[ExecuteItem]
-    count: int
-    cost: int
-    waiter: Waiter
+class _Batch:
+    """One message to be: items of one key, and who is told about which of them."""
+
+    __slots__ = ("cost", "count", "items", "key", "linger", "waiters")
+
+    def __init__(self, key: _Key, linger: asyncio.TimerHandle) -> None:
+        self.key = key
+        self.linger = linger
+        self.items: list[ExecuteItem] = []
+        self.waiters: list[Waiter] = []
+        self.count = 0
+        self.cost = 0
+
+    def has_room(self, count: int, cost: int) -> bool:
+        return not self.count or (
+            self.count + count <= topology.ITEMS_MAX
+            and self.cost + cost <= topology.BATCH_BYTES_MAX
+        )
+
+    def add(self, items: Sequence[ExecuteItem], cost: int, waiter: Waiter) -> None:
+        self.items.extend(items)
+        self.waiters.append(waiter)
+        self.count += len(items)
+        self.cost += cost
 
 
 class GroupCommit:
     """Publishes ExecuteItems in ExecuteBatches; *reply_to* is where their results go.
 
-    Tenants, and the tasks of each, share the window fairly: a busy one cannot starve a quiet one.
+    Of each key up to `depth()` messages are unanswered; what comes meanwhile gathers for the next,
+    as in Nagle's algorithm (RFC 896), for `LINGER_S` at most. So messages grow by themselves when
+    workers are busy: sent as soon as the broker had taken the last one, they held 4 of 64 callers'
+    requests in front of a slow executor, and each costs it and the bus 1 ms. Tenants, and the tasks
+    of each, share the window fairly: a busy one cannot starve a quiet one.
     """
 
-    def __init__(self, connection: Connection, *, reply_to: str, window: int = WINDOW) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        reply_to: str,
+        window: int = WINDOW,
+        depth: Callable[[], int] = lambda: DEPTH_MIN,
+    ) -> None:
         self._connection = connection
         self._reply_to = reply_to
         self._window = window
+        self._depth = depth
+        self._gathering: dict[_Key, _Batch] = {}
+        self._ready: fair.FairQueue[_Key, _Batch] = fair.FairQueue()
+        self._unanswered: dict[_Key, set[str]] = {}
+        """The first items of messages, ready, sent or stored, that no result has come of."""
+        self._sent: dict[str, _Key] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._pending: fair.FairQueue[_Key, _Entry] = fair.FairQueue()
-        self._flush: asyncio.Handle | None = None
+        self._pending_bytes = 0
+        self._turn: asyncio.Handle | None = None
         self.batches = 0
         self.items = 0
 
@@ -145,28 +184,76 @@ class GroupCommit:
 
         Raises BacklogFull when too much waits already.
         """
-        if self._pending.cost >= PENDING_BYTES_MAX:
+        if self._pending_bytes >= PENDING_BYTES_MAX:
             raise BacklogFull("too many requests wait to be published")
-        entry = _Entry(items, len(items), sum(map(weight, items)), waiter)
-        self._pending.push(tenant, _Key(lane, tenant, task, task_id), entry)
-        # At the end of this turn of the loop: requests that came in together leave together. Sent
-        # at once, 64 callers made batches of 1, 1, 1, 1 and 60 instead of one of 64.
-        if self._flush is None and len(self._in_flight) < self._window:
-            self._flush = asyncio.get_running_loop().call_soon(self._fill_window)
+        key = _Key(lane, tenant, task, task_id)
+        cost = sum(map(weight, items))
+        batch = self._gathering.get(key)
+        if batch is not None and not batch.has_room(len(items), cost):
+            self._seal(key)
+            batch = None
+        if batch is None:
+            linger = asyncio.get_running_loop().call_later(LINGER_S, self._linger, key)
+            batch = self._gathering[key] = _Batch(key, linger)
+        batch.add(items, cost, waiter)
+        self._pending_bytes += cost
+        if self._may_leave(key):
+            self._end_turn_soon()
+
+    def answered(self, item_id: str) -> None:
+        """A result has come of the item *item_id*; of the first of a message, it matters here."""
+        key = self._sent.pop(item_id, None)
+        if key is None:
+            return
+        unanswered = self._unanswered[key]
+        unanswered.discard(item_id)
+        if not unanswered:
+            del self._unanswered[key]
+        if key in self._gathering:
+            self._end_turn_soon()
 
     async def close(self) -> None:
         """Wait until all that was submitted is stored or refused."""
+        for key in list(self._gathering):
+            self._seal(key)
         self._fill_window()
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
+    def _may_leave(self, key: _Key) -> bool:
+        return len(self._unanswered.get(key, ())) < self._depth()
+
+    def _end_turn_soon(self) -> None:
+        # At the end of this turn of the loop: requests that came in together leave together. Sent
+        # at once, the first of 64 left alone.
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        for key in [key for key in self._gathering if self._may_leave(key)]:
+            self._seal(key)
+        self._fill_window()
+
+    def _linger(self, key: _Key) -> None:
+        """It has gathered long enough: what is unanswered is slow, or gone, and holds up nobody."""
+        for item_id in self._unanswered.pop(key, ()):
+            del self._sent[item_id]
+        self._seal(key)
+        self._fill_window()
+
+    def _seal(self, key: _Key) -> None:
+        """Nothing more goes into the message that gathers for *key*."""
+        batch = self._gathering.pop(key)
+        batch.linger.cancel()
+        self._ready.push(key.tenant, key, batch)
+        self._unanswered.setdefault(key, set()).add(batch.items[0].id)
+        self._sent[batch.items[0].id] = key
+
     def _fill_window(self) -> None:
-        self._flush = None
-        while self._pending and len(self._in_flight) < self._window:
-            key, batch = self._pending.take(
-                count_max=topology.ITEMS_MAX, cost_max=topology.BATCH_BYTES_MAX
-            )
-            task = asyncio.create_task(self._store(key, batch))
+        while self._ready and len(self._in_flight) < self._window:
+            _, (batch,) = self._ready.take(count_max=1, cost_max=1)
+            task = asyncio.create_task(self._store(batch))
             self._in_flight.add(task)
             task.add_done_callback(self._stored)
 
@@ -174,27 +261,31 @@ class GroupCommit:
         self._in_flight.discard(task)
         self._fill_window()
 
-    async def _store(self, key: _Key, batch: list[_Entry]) -> None:
-        items = tuple(item for entry in batch for item in entry.items)
+    async def _store(self, batch: _Batch) -> None:
+        key = batch.key
         payload = codec.EXECUTE.encode(
-            ExecuteBatch(items=items, task_id=key.task_id, validated=True)
+            ExecuteBatch(items=tuple(batch.items), task_id=key.task_id, validated=True)
         )
         self.batches += 1
-        self.items += len(items)
+        self.items += batch.count
+        error: Exception | None = None
         try:
             await publish(
                 self._connection,
                 subjects.execute(key.lane, key.tenant, key.task),
                 payload,
-                message_id=items[0].id,
+                message_id=batch.items[0].id,
                 headers={subjects.REPLY_TO: self._reply_to},
             )
-        except Exception as error:  # noqa: BLE001 (every waiter must hear of it, whatever it is)
-            for entry in batch:
-                entry.waiter.failed(error)
-        else:
-            for entry in batch:
-                entry.waiter.stored()
+        except Exception as reason:  # noqa: BLE001 (every waiter must hear of it, whatever it is)
+            error = reason
+            self.answered(batch.items[0].id)
+        self._pending_bytes -= batch.cost
+        for waiter in batch.waiters:
+            if error is None:
+                waiter.stored()
+            else:
+                waiter.failed(error)
 
 
 def weight(item: ExecuteItem) -> int:

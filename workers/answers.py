@@ -14,6 +14,8 @@ from streams.messages import Event, ExecutionRecord, RecordBatch
 MESSAGE_BYTES_MAX = 2 * 1024 * 1024
 """Records of one message, unless a single one is larger."""
 RECORD_OVERHEAD_BYTES = 600
+INPUTS_BYTES_MAX = 32 * 1024
+"""Inputs that go back with an answer; larger ones do not."""
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -27,12 +29,12 @@ async def record(
     """
     tenant, task = records[0].tenant, records[0].task
     kept: list[ExecutionRecord] = []
-    for number, part in enumerate(_parts(records)):
+    for number, (part, payload) in enumerate(_messages(records)):
         name = f"{message_id}:{number}" if number else message_id
         earlier = await publisher.publish(
             connection,
             subjects.record(tenant, task),
-            codec.RECORDS.encode(RecordBatch(records=tuple(part))),
+            payload,
             # Ids are the publishers' choice: one in use by another task must not hide a record.
             message_id=f"{tenant}.{task}:{name}",
         )
@@ -48,7 +50,7 @@ async def record(
 
 
 async def _kept(
-    connection: Connection, part: list[ExecutionRecord], sequence: int, *, message_id: str
+    connection: Connection, part: Sequence[ExecutionRecord], sequence: int, *, message_id: str
 ) -> list[ExecutionRecord]:
     """*part* as RECORDS has it, when the broker took ours for a repetition of *sequence*.
 
@@ -76,12 +78,25 @@ async def reply(
         return
     if codec.answers_json(delivery.headers):
         for each in records:
-            await connection.client.publish(reply_to, _encode_json(views.execution(each)))
+            await connection.client.publish(reply_to, _encode_json(views.past(each)))
         return
-    for part in _parts([msgspec.structs.replace(each, input=None) for each in records]):
-        await connection.client.publish(
-            reply_to, codec.RECORDS.encode(RecordBatch(records=tuple(part)))
-        )
+    # The caller knows what it sent; to take a few bytes out costs more than to send them.
+    if sum(len(each.input or b"") for each in records) > INPUTS_BYTES_MAX:
+        records = [msgspec.structs.replace(each, input=None) for each in records]
+    for _, payload in _messages(records):
+        await connection.client.publish(reply_to, payload)
+
+
+def _messages(
+    records: Sequence[ExecutionRecord],
+) -> Iterator[tuple[Sequence[ExecutionRecord], bytes]]:
+    """*records* encoded, in one message where they fit."""
+    payload = codec.RECORDS.encode(RecordBatch(records=tuple(records)))
+    if len(payload) <= MESSAGE_BYTES_MAX:
+        yield records, payload
+        return
+    for part in _parts(records):
+        yield part, codec.RECORDS.encode(RecordBatch(records=tuple(part)))
 
 
 def _parts(records: Sequence[ExecutionRecord]) -> Iterator[list[ExecutionRecord]]:

@@ -107,7 +107,7 @@ async def _tail(
             connected, tenant="default", task=task, since=since, follow=follow
         ):
             output.print_line(
-                msgspec.json.encode(views.execution(record)).decode() if as_json else _text(record)
+                msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)
             )
             printed += 1
             if printed == limit:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -10,10 +11,9 @@ import sys
 
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
 
 from loopai import errors, settings
-from loopai.ingress import app
+from loopai.ingress import app, protocol, services
 from loopai.observe import logs
 from streams import connection
 
@@ -43,7 +43,7 @@ async def serve(known: settings.Settings) -> int:
         connected = await connection.connect(known.nats_url, name="ingress")
         try:
             async with app.shared(known, connected) as made:
-                return await _serve(app.build(made), connected, listener)
+                return await _serve(made, connected, listener)
         finally:
             await connected.close()
     finally:
@@ -51,17 +51,18 @@ async def serve(known: settings.Settings) -> int:
 
 
 async def _serve(
-    application: Starlette, connected: connection.Connection, listener: socket.socket
+    made: services.Services, connected: connection.Connection, listener: socket.socket
 ) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
-            application,
-            http="httptools",
+            app.build(made),
+            http=functools.partial(protocol.Protocol, made),  # type: ignore[arg-type]  # as called
             loop="none",
             lifespan="off",
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_S,
             timeout_keep_alive=75,
         )

@@ -23,7 +23,6 @@ from loopai.ingress import (
     health,
     problems,
     services,
-    shortcut,
     tasks,
 )
 from loopai.observe.metrics import IngressMetrics
@@ -46,7 +45,7 @@ def build(made: services.Services) -> Starlette:
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount("/api/v1", api), *health.routes],
-        middleware=[Middleware(Observe, made.metrics), Middleware(shortcut.Shortcut, made)],
+        middleware=[Middleware(Observe, made.metrics)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
         ),
@@ -118,7 +117,7 @@ class Observe:
             answer = await problems.handle(Request(scope), error)
             await answer(scope, receive, observed)
         finally:
-            route = scope.get("loopai.route") or _name(scope.get("route"))
+            route = _name(scope.get("route"))
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.answered(route, method, status, time.perf_counter() - started)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from nats.aio.msg import Msg
 
@@ -20,31 +20,58 @@ class StillQueued(Exception):  # noqa: N818 (it says what is the matter)
     """The execution is accepted, and has no result as long as its caller cared to wait."""
 
 
-class _Answer:
-    """One caller that waits for one record."""
-
-    __slots__ = ("future", "stored_", "timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        self.future: asyncio.Future[ExecutionRecord | None] = loop.create_future()
-        self.stored_ = False
-        # Not asyncio.timeout, which takes 3 µs more than a timer that is cancelled.
-        self.timer = loop.call_later(seconds, self._expire)
-
-    def stored(self) -> None:
-        self.stored_ = True
-
-    def failed(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+class Waiter(publisher.Waiter, Protocol):
+    """Whoever waits for a record; told once, of the record or of what kept it from coming."""
 
     def take(self, record: ExecutionRecord) -> None:
-        if not self.future.done():
-            self.future.set_result(record)
+        """The record has come."""
+
+
+class _Awaited:
+    """A Waiter to be awaited, by its `record`."""
+
+    def __init__(self) -> None:
+        self.record: asyncio.Future[ExecutionRecord] = asyncio.get_running_loop().create_future()
+        self.is_stored = False
+
+    def stored(self) -> None:
+        self.is_stored = True
+
+    def failed(self, error: Exception) -> None:
+        if not self.record.done():
+            self.record.set_exception(error)
+
+    def take(self, record: ExecutionRecord) -> None:
+        if not self.record.done():
+            self.record.set_result(record)
+
+
+class _Waiting:
+    """An entry of the table of those who wait: told by the bus, by the clock, or forgotten."""
+
+    __slots__ = ("_owner", "item", "task", "timer", "waiter")
+
+    def __init__(
+        self, owner: "Dispatcher", task: TaskHead, item: ExecuteItem, waiter: Waiter
+    ) -> None:
+        self._owner = owner
+        self.task = task
+        self.item = item
+        self.waiter = waiter
+        # Not asyncio.timeout, which takes 3 µs more than a timer that is cancelled.
+        left_s = item.deadline_ms / 1000 - time.time() + GRACE_S
+        self.timer = asyncio.get_running_loop().call_later(left_s, self._expire)
+
+    def stored(self) -> None:
+        self.waiter.stored()
+
+    def failed(self, error: Exception) -> None:
+        if self._owner.forget(self.item.id):
+            self.waiter.failed(_refused(error, self.task, self.item))
 
     def _expire(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
+        if self._owner.forget(self.item.id):
+            self.waiter.failed(_late(self.item))
 
 
 class Dispatcher:
@@ -54,7 +81,7 @@ class Dispatcher:
         self._connection = connection
         self._subject = subjects.reply(instance)
         self._commit = publisher.GroupCommit(connection, reply_to=self._subject)
-        self._waiting: dict[str, _Answer] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._count = metrics.execution_counts()
         metrics.batches_of(self._commit)
         metrics.waiting.set_function(lambda: len(self._waiting))
@@ -83,28 +110,41 @@ class Dispatcher:
 
         StillQueued when none came within *wait_s*, where that is shorter.
         """
-        left_s = item.deadline_ms / 1000 - time.time() + GRACE_S
-        seconds = left_s if wait_s is None else min(wait_s, left_s)
-        answer = _Answer(asyncio.get_running_loop(), seconds)
-        self._waiting[item.id] = answer
+        waiter = _Awaited()
         try:
-            self._send(task, item, lane, answer)
-            record = await answer.future
-        except (publisher.BacklogFull, publisher.NotPublished) as error:
+            self.begin(task, item, lane, waiter)
+        except publisher.BacklogFull as error:
             raise _refused(error, task, item) from error
+        try:
+            async with asyncio.timeout(wait_s):
+                return await waiter.record
+        except TimeoutError as error:
+            if waiter.is_stored:
+                raise StillQueued from error
+            raise _late(item) from error
         finally:
-            answer.timer.cancel()
-            del self._waiting[item.id]
-        if record is not None:
-            self._count[record.status].inc()
-            return record
-        if answer.stored_ and seconds < left_s:
-            raise StillQueued
-        raise errors.ApiError(
-            "DEADLINE_PASSED",
-            f"no result arrived in time; it may still come: GET /api/v1/executions/{item.id}",
-            execution_id=item.id,
-        )
+            self.forget(item.id)
+
+    def begin(self, task: TaskHead, item: ExecuteItem, lane: Lane, waiter: Waiter) -> None:
+        """Send *item*; *waiter* hears of its record, or of the ApiError that it came to.
+
+        Raises publisher.BacklogFull when too much waits in this process already.
+        """
+        waiting = _Waiting(self, task, item, waiter)
+        try:
+            self._send(task, item, lane, waiting)
+        except publisher.BacklogFull:
+            waiting.timer.cancel()
+            raise
+        self._waiting[item.id] = waiting
+
+    def forget(self, execution_id: str) -> bool:
+        """Whoever waits for this record does so no more; False when nobody did."""
+        waiting = self._waiting.pop(execution_id, None)
+        if waiting is None:
+            return False
+        waiting.timer.cancel()
+        return True
 
     def _send(
         self, task: TaskHead, item: ExecuteItem, lane: Lane, waiter: publisher.Waiter
@@ -114,10 +154,23 @@ class Dispatcher:
         )
 
     async def _answered(self, message: Msg) -> None:
-        for record in codec.RECORDS.decode(message.data).records:
-            answer = self._waiting.get(record.id)
-            if answer is not None:
-                answer.take(record)
+        records = codec.RECORDS.decode(message.data).records
+        if records:
+            self._commit.answered(records[0].id)
+        for record in records:
+            waiting = self._waiting.pop(record.id, None)
+            if waiting is not None:
+                waiting.timer.cancel()
+                self._count[record.status].inc()
+                waiting.waiter.take(record)
+
+
+def _late(item: ExecuteItem) -> errors.ApiError:
+    return errors.ApiError(
+        "DEADLINE_PASSED",
+        f"no result arrived in time; it may still come: GET /api/v1/executions/{item.id}",
+        execution_id=item.id,
+    )
 
 
 def _refused(error: Exception, task: TaskHead, item: ExecuteItem) -> errors.ApiError:

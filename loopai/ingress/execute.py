@@ -1,7 +1,7 @@
 """`POST /api/v1/tasks/{task}/execute`: the hot path, from a body to a recorded result."""
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from loopai import errors, views
 from loopai.catalog import schemas
 from loopai.ingress import bodies, dispatch, problems, services
 from loopai.sandbox import limits
+from streams import publisher
 from streams.messages import EncodedJson, ExecuteItem, TaskHead
 
 INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
@@ -31,6 +32,14 @@ class ExecuteTask(Execute, frozen=True, kw_only=True, forbid_unknown_fields=True
     task_id: str
 
 
+_REFUSED: Final = (
+    errors.ApiError,
+    publisher.BacklogFull,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+)
+
 _execute = msgspec.json.Decoder(Execute)
 _execute_task = msgspec.json.Decoder(ExecuteTask)
 
@@ -47,13 +56,40 @@ async def execute_named(request: Request) -> Response:
     return await _run(request, body, body.task_id)
 
 
-async def awaited(shared: services.Services, reference: str, raw: bytes, trace_id: str) -> bytes:
-    """The whole of it for a caller that waits for its result: from one body to the other."""
-    body = bodies.decode(raw, _execute)
-    task = await shared.catalog.task(services.TENANT, reference)
-    item = await _item(shared, task, body, trace_id)
-    record = await shared.dispatcher.execute(task, item, "interactive")
-    return bodies.encode(views.execution(record))
+class Call(dispatch.Waiter, Protocol):
+    """What `begin` needs of a request whose answer is awaited."""
+
+    task: str
+    body: bytes
+    parent: str
+    """Its `traceparent`, or nothing."""
+    execution_id: str
+
+
+def begin(shared: services.Services, call: Call) -> bool:
+    """Send what *call* asks for, at once; False where the general way has to see to it.
+
+    Nothing has happened then. Else *call* is told what becomes of it, once.
+    """
+    try:
+        body = _execute.decode(call.body)
+        task = shared.catalog.find(services.TENANT, call.task)
+        if task is None or body.version is not None:
+            return False
+        if shared.catalog.active_version(task.id) is None:
+            return False
+        item = dispatch.item(
+            checked_input(task, body.input, "/input"),
+            version=None,
+            timeout_ms=timeout(body.timeout_ms, shared),
+            force_validation=body.force_validation,
+            trace_id=problems.parent_trace_id(call.parent),
+        )
+        shared.dispatcher.begin(task, item, "interactive", call)
+    except _REFUSED:
+        return False
+    call.execution_id = item.id
+    return True
 
 
 async def _run(request: Request, body: Execute, reference: str) -> Response:

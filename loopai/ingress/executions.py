@@ -44,7 +44,7 @@ async def _find(
             connection, tenant=services.TENANT, task=None, wanted={execution_id}
         )
         if recorded:
-            return views.execution(recorded[execution_id])
+            return views.past(recorded[execution_id])
         if again and await replay.is_queued(
             connection, tenant=services.TENANT, execution_id=execution_id
         ):
