@@ -26,8 +26,9 @@ check: setup
 	$(BIN)/deno fmt --check --quiet --line-width 100 $(SCRIPTS)
 	$(BIN)/deno lint --quiet $(SCRIPTS)
 
-bench: setup
-	$(BIN)/python -m bench
+# About eleven minutes; what it needs from the system: apt-get install redis-server wrk.
+bench: setup .venv-bench/.installed
+	$(BIN)/python -m bench --write
 
 format: setup
 	$(BIN)/ruff format .
@@ -39,6 +40,8 @@ lock:
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 \
 	  --custom-compile-command "make lock" -q -o requirements.lock
+	$(BIN)/uv pip compile bench/requirements.in --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o bench/requirements.lock
 
 .venv/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,4 +49,9 @@ lock:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --require-hashes -r requirements.lock
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-bench/.installed: bench/requirements.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -q --require-hashes -r bench/requirements.lock
 	@touch $@

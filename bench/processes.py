@@ -1,7 +1,7 @@
 """What /proc says of the processes below this one."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,14 +19,37 @@ class Process(msgspec.Struct, frozen=True):
 
 def below(root: int) -> dict[int, Process]:
     """All descendants of *root* by pid, without itself."""
+    return _below(root, _every())
+
+
+def children() -> set[int]:
+    """Of this process, by pid."""
+    return {each.pid for each in _every().values() if each.parent == os.getpid()}
+
+
+def cpu_s(roots: Collection[int]) -> float:
+    """User and system time of *roots* and of all below them."""
+    every = _every()
+    found = {pid: every[pid] for pid in roots if pid in every}
+    for pid in roots:
+        found |= _below(pid, every)
+    return sum(each.cpu_s for each in found.values())
+
+
+def _every() -> dict[int, Process]:
     every = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (found := _read(folder)) is not None:
             every[found.pid] = found
+    return every
+
+
+def _below(root: int, every: Mapping[int, Process]) -> dict[int, Process]:
     children: dict[int, list[Process]] = {}
     for process in every.values():
         children.setdefault(process.parent, []).append(process)
-    found, level = {}, [root]
+    found: dict[int, Process] = {}
+    level = [root]
     while level:
         of_level = [child for pid in level for child in children.get(pid, ())]
         found |= {child.pid: child for child in of_level}

@@ -55,6 +55,8 @@ SPARES_A_ROUND = 10
 KILLS_A_ROUND = 6
 NEIGHBOURS = 8
 
+ALONE = "(a) a subprocess for each call"
+WRAPPED = "(b) the same in bubblewrap"
 COLUMNS = ("what", "p50", "p99", "a second", "a core-second", "times (a)", "target", "holds")
 
 # The targets of the sandbox.
@@ -96,7 +98,38 @@ class Sample(msgspec.Struct):
 
 def measure() -> report.Report:
     """Measure cells and processes in turn; takes about half a minute."""
-    return report.Report(title="cells", columns=COLUMNS, rows=uvloop.run(_measure()))
+    rows = uvloop.run(_measure())
+    return report.Report(title="cells", columns=COLUMNS, rows=rows, panels=[_panel(rows)])
+
+
+def _panel(rows: Sequence[report.Row]) -> report.Panel:
+    rates = {
+        row["what"]: rate.value
+        for row in rows
+        if isinstance(rate := row.get("a core-second"), report.Figure)
+    }
+    names = {language: f"{language}, warm, batch of {{}}" for language in ("python", "javascript")}
+    alone = {"a subprocess for each call": ALONE, "the same in bubblewrap": WRAPPED}
+    return report.Panel(
+        title="executions a core-second (more is better)",
+        axis="calls in a batch",
+        groups=[f"{size}" for size in BATCHES],
+        logarithmic=True,
+        series=[
+            *(
+                report.Series(
+                    name=f"{language}, warm cell",
+                    role="ours",
+                    values=[rates.get(name.format(size)) for size in BATCHES],
+                )
+                for language, name in names.items()
+            ),
+            *(
+                report.Series(name=name, values=[rates.get(row), *[None] * (len(BATCHES) - 1)])
+                for name, row in alone.items()
+            ),
+        ],
+    )
 
 
 async def _measure() -> list[report.Row]:
@@ -127,8 +160,8 @@ async def _measure() -> list[report.Row]:
         _row("kill to the next answer", after),
         *await _memory(CODE, "python"),
         *await _javascript(alone),
-        _row("(a) a subprocess for each call", alone) | _rates(alone, alone),
-        _row("(b) the same in bubblewrap", wrapped) | _rates(wrapped, alone),
+        _row(ALONE, alone) | _rates(alone, alone),
+        _row(WRAPPED, wrapped) | _rates(wrapped, alone),
     ]
 
 

@@ -1,0 +1,1 @@
+"""What does the same function without sandbox or audit, each behind one Starlette endpoint."""
