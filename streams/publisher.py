@@ -6,13 +6,14 @@ caller never waits (ADR 0003).
 """
 
 import asyncio
-from collections import deque
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import nats.errors
 import nats.js.errors
 
-from streams import codec, subjects, topology
+from streams import codec, fair, subjects, topology
 from streams.connection import Connection
 from streams.messages import ExecuteBatch, ExecuteItem, Lane
 
@@ -75,6 +76,31 @@ async def publish(
     raise NotPublished(reason)
 
 
+class Waiter(Protocol):
+    """Whoever is told what becomes of items that were submitted together."""
+
+    def stored(self) -> None:
+        """They are on the bus."""
+
+    def failed(self, error: Exception) -> None:
+        """They are not, or nobody knows: BacklogFull, NotPublished."""
+
+
+class Confirmation:
+    """A Waiter to be awaited, by its `future`."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def stored(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class _Key(NamedTuple):
     lane: Lane
     tenant: str
@@ -82,15 +108,17 @@ class _Key(NamedTuple):
     task_id: str
 
 
-class _Pending(NamedTuple):
-    item: ExecuteItem
-    stored: asyncio.Future[None]
+class _Entry(msgspec.Struct, frozen=True):
+    items: Sequence[ExecuteItem]
+    count: int
+    cost: int
+    waiter: Waiter
 
 
 class GroupCommit:
     """Publishes ExecuteItems in ExecuteBatches; *reply_to* is where their results go.
 
-    Between keys the window is shared round-robin, so a busy task cannot starve a quiet one.
+    Tenants, and the tasks of each, share the window fairly: a busy one cannot starve a quiet one.
     """
 
     def __init__(self, connection: Connection, *, reply_to: str, window: int = WINDOW) -> None:
@@ -98,37 +126,46 @@ class GroupCommit:
         self._reply_to = reply_to
         self._window = window
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._pending: dict[_Key, deque[_Pending]] = {}
-        self._pending_bytes = 0
+        self._pending: fair.FairQueue[_Key, _Entry] = fair.FairQueue()
+        self._flush: asyncio.Handle | None = None
         self.batches = 0
         self.items = 0
 
-    async def submit(
-        self, item: ExecuteItem, *, lane: Lane, tenant: str, task: str, task_id: str
+    def submit(
+        self,
+        items: Sequence[ExecuteItem],
+        waiter: Waiter,
+        *,
+        lane: Lane,
+        tenant: str,
+        task: str,
+        task_id: str,
     ) -> None:
-        """Return when *item* is stored. Raises BacklogFull or NotPublished like `publish`."""
-        if self._pending_bytes >= PENDING_BYTES_MAX:
+        """Publish *items*, of one message's size at most, in one message; then tell *waiter*, once.
+
+        Raises BacklogFull when too much waits already.
+        """
+        if self._pending.cost >= PENDING_BYTES_MAX:
             raise BacklogFull("too many requests wait to be published")
-        pending = _Pending(item, asyncio.get_running_loop().create_future())
-        self._pending.setdefault(_Key(lane, tenant, task, task_id), deque()).append(pending)
-        self._pending_bytes += _weight(pending)
-        self._fill_window()
-        await pending.stored
+        entry = _Entry(items, len(items), sum(map(weight, items)), waiter)
+        self._pending.push(tenant, _Key(lane, tenant, task, task_id), entry)
+        # At the end of this turn of the loop: requests that came in together leave together. Sent
+        # at once, 64 callers made batches of 1, 1, 1, 1 and 60 instead of one of 64.
+        if self._flush is None and len(self._in_flight) < self._window:
+            self._flush = asyncio.get_running_loop().call_soon(self._fill_window)
 
     async def close(self) -> None:
         """Wait until all that was submitted is stored or refused."""
+        self._fill_window()
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
     def _fill_window(self) -> None:
+        self._flush = None
         while self._pending and len(self._in_flight) < self._window:
-            # A dict keeps order: the first key is the one served longest ago.
-            key = next(iter(self._pending))
-            waiting = self._pending.pop(key)
-            batch = _take(waiting)
-            if waiting:
-                self._pending[key] = waiting
-            self._pending_bytes -= sum(_weight(each) for each in batch)
+            key, batch = self._pending.take(
+                count_max=topology.ITEMS_MAX, cost_max=topology.BATCH_BYTES_MAX
+            )
             task = asyncio.create_task(self._store(key, batch))
             self._in_flight.add(task)
             task.add_done_callback(self._stored)
@@ -137,45 +174,29 @@ class GroupCommit:
         self._in_flight.discard(task)
         self._fill_window()
 
-    async def _store(self, key: _Key, batch: list[_Pending]) -> None:
+    async def _store(self, key: _Key, batch: list[_Entry]) -> None:
+        items = tuple(item for entry in batch for item in entry.items)
         payload = codec.EXECUTE.encode(
-            ExecuteBatch(
-                items=tuple(each.item for each in batch), task_id=key.task_id, validated=True
-            )
+            ExecuteBatch(items=items, task_id=key.task_id, validated=True)
         )
         self.batches += 1
-        self.items += len(batch)
-        error: Exception | None = None
+        self.items += len(items)
         try:
             await publish(
                 self._connection,
                 subjects.execute(key.lane, key.tenant, key.task),
                 payload,
-                message_id=batch[0].item.id,
+                message_id=items[0].id,
                 headers={subjects.REPLY_TO: self._reply_to},
             )
-        except Exception as reason:  # noqa: BLE001 (every waiter must hear of it, whatever it is)
-            error = reason
-        for each in batch:
-            if each.stored.done():  # its caller went away
-                continue
-            if error is None:
-                each.stored.set_result(None)
-            else:
-                each.stored.set_exception(error)
+        except Exception as error:  # noqa: BLE001 (every waiter must hear of it, whatever it is)
+            for entry in batch:
+                entry.waiter.failed(error)
+        else:
+            for entry in batch:
+                entry.waiter.stored()
 
 
-def _take(waiting: deque[_Pending]) -> list[_Pending]:
-    """The next batch: at least one item, within ITEMS_MAX and BATCH_BYTES_MAX."""
-    batch = [waiting.popleft()]
-    size = _weight(batch[0])
-    while waiting and len(batch) < topology.ITEMS_MAX:
-        size += _weight(waiting[0])
-        if size > topology.BATCH_BYTES_MAX:
-            break
-        batch.append(waiting.popleft())
-    return batch
-
-
-def _weight(pending: _Pending) -> int:
-    return len(pending.item.input) + ITEM_OVERHEAD_BYTES
+def weight(item: ExecuteItem) -> int:
+    """Bytes that *item* counts for in a message, of `topology.BATCH_BYTES_MAX`."""
+    return len(item.input) + ITEM_OVERHEAD_BYTES

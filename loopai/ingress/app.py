@@ -23,6 +23,7 @@ from loopai.ingress import (
     health,
     problems,
     services,
+    shortcut,
     tasks,
 )
 from loopai.observe.metrics import IngressMetrics
@@ -30,7 +31,7 @@ from loopai.settings import Settings
 from streams import codec, provision, store, topology
 from streams.connection import Connection
 
-API_VERSION = "1"
+API_VERSION = (b"x-api-version", b"1")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by name; callers may make up others."""
 
@@ -45,11 +46,10 @@ def build(made: services.Services) -> Starlette:
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount("/api/v1", api), *health.routes],
-        middleware=[Middleware(Observe)],
-        exception_handlers={
-            **dict.fromkeys((errors.ApiError, *problems.TRANSLATED, *statuses), problems.handle),
-            ClientDisconnect: problems.gone,
-        },
+        middleware=[Middleware(Observe, made.metrics), Middleware(shortcut.Shortcut, made)],
+        exception_handlers=dict.fromkeys(
+            (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
+        ),
     )
     app.router.redirect_slashes = False
     app.state.services = made
@@ -92,8 +92,9 @@ class Observe:
     without the headers and log everything a second time.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,7 +107,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-api-version", API_VERSION.encode()))
+                message["headers"].append(API_VERSION)
             await send(message)
 
         try:
@@ -117,11 +118,9 @@ class Observe:
             answer = await problems.handle(Request(scope), error)
             await answer(scope, receive, observed)
         finally:
-            route = _name(scope.get("route"))
+            route = scope.get("loopai.route") or _name(scope.get("route"))
             method = scope["method"] if scope["method"] in METHODS else "other"
-            metrics: IngressMetrics = scope["app"].state.services.metrics
-            metrics.requests.labels(route, method, str(status)).inc()
-            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+            self._metrics.answered(route, method, status, time.perf_counter() - started)
 
 
 def _name(route: object) -> str:

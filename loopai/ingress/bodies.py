@@ -5,8 +5,9 @@ import re
 from typing import Final, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from loopai import errors
 
@@ -21,16 +22,27 @@ _LISTS: Final = ("items", "examples")
 
 async def read(request: Request, bytes_max: int) -> bytes:
     """The whole body. BODY_TOO_LARGE as soon as it is known to be."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > bytes_max:
+    return await receive_all(request.receive, request.headers.get("content-length"), bytes_max)
+
+
+async def receive_all(receive: Receive, declared: str | None, bytes_max: int) -> bytes:
+    """The body that *receive* gives. BODY_TOO_LARGE, ClientDisconnect."""
+    if declared is not None and declared.isdigit() and int(declared) > bytes_max:
         raise too_large("the body", bytes_max)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    # Mostly it comes in one piece, which is not copied.
+    parts, size = [body], len(body)
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         if size > bytes_max:
             raise too_large("the body", bytes_max)
-        parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body", False):
+            return body if len(parts) == 1 else b"".join(parts)
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -47,6 +59,9 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {error}") from error
+
+
+encode = _encoder.encode
 
 
 def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

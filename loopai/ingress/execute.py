@@ -47,27 +47,42 @@ async def execute_named(request: Request) -> Response:
     return await _run(request, body, body.task_id)
 
 
+async def awaited(shared: services.Services, reference: str, raw: bytes, trace_id: str) -> bytes:
+    """The whole of it for a caller that waits for its result: from one body to the other."""
+    body = bodies.decode(raw, _execute)
+    task = await shared.catalog.task(services.TENANT, reference)
+    item = await _item(shared, task, body, trace_id)
+    record = await shared.dispatcher.execute(task, item, "interactive")
+    return bodies.encode(views.execution(record))
+
+
 async def _run(request: Request, body: Execute, reference: str) -> Response:
     shared = services.of(request)
     task = await shared.catalog.task(services.TENANT, reference)
+    item = await _item(shared, task, body, problems.trace_id(request))
+    wait_s = _wait_s(request)
+    if wait_s == 0:
+        await shared.dispatcher.submit(task, item, "interactive")
+        return _accepted(task.id, item.id)
+    try:
+        record = await shared.dispatcher.execute(task, item, "interactive", wait_s=wait_s)
+    except dispatch.StillQueued:
+        return _accepted(task.id, item.id)
+    return bodies.json(views.execution(record))
+
+
+async def _item(
+    shared: services.Services, task: TaskHead, body: Execute, trace_id: str
+) -> ExecuteItem:
     timeout_ms = timeout(body.timeout_ms, shared)
     await require_version(shared, task, body.version)
-    item = dispatch.item(
+    return dispatch.item(
         checked_input(task, body.input, "/input"),
         version=body.version,
         timeout_ms=timeout_ms,
         force_validation=body.force_validation,
-        trace_id=problems.trace_id(request),
+        trace_id=trace_id,
     )
-    wait_s = _wait_s(request)
-    if wait_s == 0:
-        await shared.dispatcher.submit(task, item, "interactive")
-        return _accepted(task, item)
-    try:
-        record = await shared.dispatcher.execute(task, item, "interactive", wait_s=wait_s)
-    except dispatch.StillQueued:
-        return _accepted(task, item)
-    return bodies.json(views.execution(record))
 
 
 def checked_input(task: TaskHead, value: msgspec.Raw, path: str) -> EncodedJson:
@@ -123,10 +138,11 @@ def _wait_s(request: Request) -> float | None:
     return 0.0 if "respond-async" in prefer else None
 
 
-def _accepted(task: TaskHead, item: ExecuteItem) -> Response:
-    view = views.QueuedView(id=item.id, execution_id=item.id, task_id=task.id)
+def _accepted(task_id: str, execution_id: str) -> Response:
+    """The 202 of an execution that is on the bus."""
+    view = views.QueuedView(id=execution_id, execution_id=execution_id, task_id=task_id)
     headers = {
-        "Location": f"/api/v1/executions/{item.id}",
+        "Location": f"/api/v1/executions/{execution_id}",
         "Preference-Applied": "respond-async",
     }
     return bodies.json(view, 202, headers)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
@@ -39,10 +39,15 @@ def trace_id(request: Request) -> str:
     """The trace id of the caller's `traceparent` (W3C Trace Context), or a new one."""
     known: str | None = request.scope.get("loopai.trace_id")
     if known is None:
-        parent = _TRACEPARENT.match(request.headers.get("traceparent", ""))
-        known = parent[1] if parent else secrets.token_hex(16)
+        known = parent_trace_id(request.headers.get("traceparent", ""))
         request.scope["loopai.trace_id"] = known
     return known
+
+
+def parent_trace_id(traceparent: str) -> str:
+    """The trace id in *traceparent*, or a new one where there is none."""
+    parent = _TRACEPARENT.match(traceparent) if traceparent else None
+    return parent[1] if parent else secrets.token_hex(16)
 
 
 def response(request: Request, error: errors.ApiError) -> Response:
@@ -106,13 +111,11 @@ def _path_below(request: Request) -> str:
     return path.removeprefix(request.scope.get("root_path", ""))
 
 
-async def gone(_request: Request, _error: Exception) -> Response:
-    """The caller hung up in the middle of its body: nobody reads this, and nothing is broken."""
-    return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-
 async def handle(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for everything."""
+    if isinstance(error, ClientDisconnect):
+        # In the middle of its body: nobody reads this, and nothing is broken.
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     translated = translate(error)
     if translated.code == "INTERNAL":
         log.error("unexpected error", trace_id=trace_id(request), exc_info=error)

@@ -6,6 +6,7 @@ versions: docs.kernel.org/admin-guide/cgroup-v1/memory.html and …/cgroup-v2.ht
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import pathlib
@@ -53,9 +54,12 @@ class Group:
 class Cgroups:
     """Where this process makes the groups of its cells. Found once, closed by the finder."""
 
-    def __init__(self, roots: Sequence[pathlib.Path], *, version: int) -> None:
+    def __init__(
+        self, roots: Sequence[pathlib.Path], *, version: int, aside: "_Aside | None" = None
+    ) -> None:
         self.version = version
         self._roots = roots
+        self._aside = aside
         self._numbers = itertools.count()
 
     def __str__(self) -> str:
@@ -81,21 +85,72 @@ class Cgroups:
         )
 
     def close(self) -> None:
+        if self._aside is not None:
+            self._aside.back()
         for root in self._roots:
             _remove(root)
 
 
+class _Aside:
+    """Version 2: groups with limits lie below one without processes, so this one leaves its own."""
+
+    def __init__(self, own: pathlib.Path) -> None:
+        self._own = own
+        # Found before by this process, or by the one that forked it: it is in a leaf already.
+        nested = own.name == _LEAF and own.parent.name.startswith(_PREFIX)
+        self._parent = own.parents[1] if nested else own
+        offered = set((self._parent / "cgroup.controllers").read_text().split())
+        if not offered.issuperset(_WANTED):
+            raise UnavailableError(
+                f"{self._parent} offers {sorted(offered)}, and not both of {_WANTED}"
+            )
+        enabled = (self._parent / "cgroup.subtree_control").read_text().split()
+        self._added = [name for name in _WANTED if name not in enabled]
+        self.place = _place(self._parent)
+        self._leaf = self.place / _LEAF
+
+    def go(self) -> None:
+        """Move this process into a leaf of `place`; groups beside the leaf may have limits then."""
+        self._leaf.mkdir(exist_ok=True)
+        _move(self._leaf)
+        for folder in (self._parent, self.place):
+            (folder / "cgroup.subtree_control").write_text(_each("+", _WANTED))
+
+    def back(self) -> None:
+        """Undo it: the kernel removes no group with a process, and one with limits takes none.
+
+        Where that cannot be, this process stays in its leaf, and the next worker sweeps.
+        """
+        with contextlib.suppress(OSError):
+            if str(os.getpid()) not in (self._leaf / "cgroup.procs").read_text().split():
+                return  # found again since, and moved on
+            # Any other group below the parent may have its limits by what we added there.
+            if self._added and _groups(self._parent) == [self.place]:
+                for folder in (self.place, self._parent):
+                    (folder / "cgroup.subtree_control").write_text(_each("-", self._added))
+            _move(self._own)
+
+
 def find(proc: str = "/proc/self") -> Cgroups:
     """Make a place for groups below this process's own. UnavailableError says what is missing."""
-    mounts, own = _mounts(proc), _own(proc)
     try:
+        mounts, own = _mounts(proc), _own(proc)
         if all(name in mounts and name in own for name in _WANTED):
             parents = [_below(mounts[name], own[name]) for name in _WANTED]
             return Cgroups([_place(parent) for parent in parents], version=1)
         if "" in mounts and "" in own:
-            parent = _below(mounts[""], own[""])
-            return Cgroups([_delegated(parent)], version=2)
+            aside = _Aside(_below(mounts[""], own[""]))
+            found = Cgroups([aside.place], version=2, aside=aside)
+            try:
+                aside.go()
+            except OSError:
+                found.close()
+                raise
+            return found
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            reason = "this process shares its group with others, and version 2 needs one of its own"
+            raise UnavailableError(reason) from error
         raise UnavailableError(f"this process may not make them: {error}") from error
     raise UnavailableError("no control groups for memory and pids are mounted")
 
@@ -137,26 +192,16 @@ def _place(parent: pathlib.Path) -> pathlib.Path:
     return place
 
 
-def _delegated(parent: pathlib.Path) -> pathlib.Path:
-    """Version 2: groups with limits lie below one without processes."""
-    if parent.name == _LEAF and parent.parent.name.startswith(_PREFIX):
-        parent = parent.parents[1]  # found before by this process, which was moved there
-    offered = set((parent / "cgroup.controllers").read_text().split())
-    if not offered.issuperset(_WANTED):
-        raise UnavailableError(f"{parent} offers {sorted(offered)}, and not both of {_WANTED}")
-    place = _place(parent)
-    leaf = place / _LEAF
-    try:
-        leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text(str(os.getpid()))
-        for folder in (parent, place):
-            (folder / "cgroup.subtree_control").write_text("+memory +pids")
-    except OSError:
-        with contextlib.suppress(OSError):
-            (parent / "cgroup.procs").write_text(str(os.getpid()))
-        _remove(place)
-        raise
-    return place
+def _move(folder: pathlib.Path) -> None:
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def _each(sign: str, names: Sequence[str]) -> str:
+    return " ".join(sign + name for name in names)
+
+
+def _groups(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def _sweep(parent: pathlib.Path) -> None:
@@ -170,6 +215,6 @@ def _sweep(parent: pathlib.Path) -> None:
 def _remove(place: pathlib.Path) -> None:
     """Control groups are folders whose files vanish with them; one with processes stays."""
     with contextlib.suppress(OSError):
-        for folder in [path for path in place.iterdir() if path.is_dir()]:
+        for folder in _groups(place):
             folder.rmdir()
         place.rmdir()

@@ -85,8 +85,91 @@ async def test_groups_of_a_worker_that_was_killed_are_swept(groups):
     await until(lambda: not list(root.parent.glob(f"loopai-{process.pid}-*")))
 
 
-# The files of version 2 as the kernel lays them out: this says what we write where. What the kernel
-# does then is the same code on a machine that has it.
+# The kernel's version 2: tools/sandbox-under-cgroup2.sh boots one for a machine that has version 1.
+@pytest.fixture
+def service(groups):
+    """A group that offers memory and pids and has no process, as a service manager delegates it."""
+    if groups.version != 2:
+        pytest.skip("this machine gives us control groups of version 1, and these tests need 2")
+    folder = groups._roots[0] / "service"
+    folder.mkdir()
+    yield folder
+    folder.rmdir()
+
+
+def start_in(service, code):
+    """Start a Python that moves itself into *service*, and runs *code* once it reads a line."""
+    setup = (
+        "import os, pathlib; from loopai.sandbox import cgroups\n"
+        "own = lambda: pathlib.Path('/proc/self/cgroup').read_text()\n"
+        f"pathlib.Path({str(service)!r}, 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "before = own(); print(before, flush=True); input()\n"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", setup + code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started.stdout.readline()
+    return started
+
+
+def run_in(service, code):
+    started = start_in(service, code)
+    _, said = started.communicate("\n")
+    assert started.returncode == 0, said
+
+
+def test_version_2_gives_a_group_its_bounds(groups):
+    if groups.version != 2:
+        pytest.skip("this machine gives us control groups of version 1")
+    group = groups.group(memory_bytes_max=48 * MIB, pids_max=16)
+    (folder,) = group._folders
+    for file, value in (("memory.max", 48 * MIB), ("memory.swap.max", 0), ("pids.max", 16)):
+        assert (folder / file).read_text().strip() == str(value)
+    group.close()
+    assert not folder.exists()
+
+
+def test_version_2_leaves_a_group_as_it_was_found(service):
+    run_in(
+        service,
+        "first = cgroups.find(); second = cgroups.find(); assert own() != before\n"
+        "second.close(); assert own() != before\n"
+        "first.close(); assert own() == before",
+    )
+    assert not cgroups._groups(service)
+    assert not (service / "cgroup.subtree_control").read_text().strip()
+
+
+def test_version_2_closed_out_of_order_keeps_the_limits_of_the_other(service):
+    """What then stays behind, as the process is in it, the next worker sweeps."""
+    run_in(
+        service,
+        "first = cgroups.find(); second = cgroups.find(); first.close()\n"
+        "group = second.group(memory_bytes_max=2**26, pids_max=4); group.close(); second.close()",
+    )
+    assert len(cgroups._groups(service)) == 1
+    cgroups._sweep(service)
+    assert not cgroups._groups(service)
+
+
+def test_version_2_beside_other_processes_says_so_and_changes_nothing(service):
+    other = start_in(service, "")
+    run_in(
+        service,
+        "try:\n    cgroups.find()\n"
+        "except cgroups.UnavailableError as error:\n    assert 'shares' in str(error), error\n"
+        "else:\n    raise AssertionError\n"
+        "assert own() == before",
+    )
+    other.communicate("\n")
+    assert not cgroups._groups(service)
+
+
+# The files of version 2 as the kernel lays them out, for machines without it: what we write where.
 @pytest.fixture
 def proc(tmp_path):
     (tmp_path / "cgroup").write_text("0::/service\n")
@@ -95,16 +178,20 @@ def proc(tmp_path):
     own = tmp_path / "fs" / "service"
     own.mkdir(parents=True)
     (own / "cgroup.controllers").write_text("cpu memory pids\n")
+    (own / "cgroup.subtree_control").write_text("\n")
     return tmp_path
 
 
-def test_version_2_moves_the_worker_aside_and_delegates(proc):
+def test_version_2_moves_the_worker_aside_and_back(proc):
     found = cgroups.find(str(proc))
     assert found.version == 2
     (place,) = found._roots
     assert place.parent == proc / "fs" / "service"
     assert (place / "worker" / "cgroup.procs").read_text() == str(os.getpid())
     assert (place.parent / "cgroup.subtree_control").read_text() == "+memory +pids"
+    found.close()
+    assert (place.parent / "cgroup.subtree_control").read_text() == "-memory -pids"
+    assert (place.parent / "cgroup.procs").read_text() == str(os.getpid())
 
 
 def test_version_2_is_found_again_beside_the_first(proc):
@@ -120,6 +207,12 @@ def test_version_2_without_its_controllers_says_so(proc):
     (proc / "fs" / "service" / "cgroup.controllers").write_text("cpu\n")
     with pytest.raises(cgroups.UnavailableError, match="offers"):
         cgroups.find(str(proc))
+
+
+def test_kernel_without_control_groups_says_so(tmp_path):
+    (tmp_path / "mountinfo").write_text("")
+    with pytest.raises(cgroups.UnavailableError, match="may not make them"):
+        cgroups.find(str(tmp_path))
 
 
 def test_machine_without_control_groups_says_so(tmp_path):
