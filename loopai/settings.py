@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the broker; of a cluster, several with commas between."""
     http: str = "127.0.0.1:8080"
     """HOST:PORT of the ingress."""
+    http_shared: bool = False
+    """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     log_level: str = "info"
@@ -118,7 +120,7 @@ def _runtimes(text: str) -> list[messages.Runtime]:
 def _check(settings: Settings) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
-        if isinstance(value, int) and value < 1:
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise errors.StartupError(f"LOOPAI_{name.upper()}={value}: must be at least 1")
     if settings.timeout_ms > settings.timeout_ms_max:
         raise errors.StartupError("LOOPAI_TIMEOUT_MS must not exceed LOOPAI_TIMEOUT_MS_MAX")
@@ -140,6 +142,14 @@ def _check(settings: Settings) -> None:
         )
     if settings.runtimes != "auto":
         _runtimes(settings.runtimes)
-    address(settings.http, "LOOPAI_HTTP")
+    _check_addresses(settings)
+
+
+def _check_addresses(settings: Settings) -> None:
+    _, port = address(settings.http, "LOOPAI_HTTP")
+    if settings.http_shared and port == 0:
+        raise errors.StartupError(
+            f"LOOPAI_HTTP_SHARED=true: LOOPAI_HTTP={settings.http!r} names no port to share"
+        )
     if settings.metrics:
         address(settings.metrics, "LOOPAI_METRICS")

@@ -1,14 +1,10 @@
 """What every pool shares: start, presence, drain, and the one map from errors to ack/nak/term."""
 
 import asyncio
-import contextlib
-import os
 import secrets
 import signal
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -22,14 +18,14 @@ from streams import (
     codec,
     connection,
     consumer,
+    presence,
     provision,
     publisher,
     replay,
     store,
-    subjects,
     topology,
 )
-from streams.messages import Language, WorkerPresence
+from streams.messages import Language
 from workers import dead, metrics
 
 log = structlog.get_logger()
@@ -101,14 +97,21 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
                     f"the broker lacks {', '.join(missing)}; run `python -m streams apply` first"
                 )
             host = Host(settings=settings, connection=connected, instance=instance, registry=shown)
-            async with open_pool(host) as pool, _present(host, pool):
+            async with open_pool(host) as pool:
                 worker = Worker(connected, pool)
                 slots = sum(source.slots for source in pool.sources)
                 shown.register(
                     metrics.WorkerCollector(name, instance, slots, lambda: worker.running)
                 )
-                log.info("worker started")
-                await worker.run(stop)
+                async with presence.shown(
+                    connected,
+                    pool=name,
+                    instance=instance,
+                    slots=slots,
+                    languages=pool.languages,
+                ):
+                    log.info("worker started")
+                    await worker.run(stop)
             log.info("worker stopped")
         finally:
             await connected.close()
@@ -227,33 +230,3 @@ _TRANSIENT = (
     replay.ReplayFailed,
     store.StoreUnavailable,
 )
-
-
-@contextlib.asynccontextmanager
-async def _present(host: Host, pool: Pool) -> AsyncIterator[None]:
-    """Show this worker in the `workers` bucket while inside."""
-    bucket = store.Bucket(host.connection, topology.WORKERS, codec.WORKER)
-    key = subjects.worker_key(pool.name, host.instance)
-    presence = WorkerPresence(
-        pool=pool.name,
-        instance=host.instance,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        slots=sum(source.slots for source in pool.sources),
-        languages=pool.languages,
-        started_at=datetime.now(UTC),
-    )
-
-    async def refresh() -> None:
-        while True:
-            with contextlib.suppress(store.StoreUnavailable):  # the next refresh is near
-                await bucket.put(key, presence)
-            await asyncio.sleep(topology.PRESENCE_S)
-
-    refreshing = asyncio.create_task(refresh())
-    try:
-        yield
-    finally:
-        await _cancel(refreshing)
-        with contextlib.suppress(store.StoreUnavailable):  # its TTL removes it as well
-            await bucket.delete(key)

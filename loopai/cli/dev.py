@@ -22,6 +22,9 @@ def dev(
         Path, typer.Option(envvar="LOOPAI_DATA_DIR", help="Where everything is kept.")
     ] = Path(".loopai"),
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many executors.")] = 1,
+    ingress: Annotated[
+        int, typer.Option(min=1, max=64, help="How many processes serve HTTP, on one port.")
+    ] = 1,
     nats_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the bus on 127.0.0.1; 0: a free one.")
     ] = 4222,
@@ -40,7 +43,12 @@ def dev(
     from loopai.embedded import stack  # noqa: PLC0415 (the same)
 
     wanted = stack.Options(
-        http=http, data_dir=data_dir, workers=workers, nats_port=nats_port or None, sync=sync
+        http=http,
+        data_dir=data_dir,
+        workers=workers,
+        ingress=ingress,
+        nats_port=nats_port or None,
+        sync=sync,
     )
     uvloop.run(_dev(stack.Stack(wanted, _say_json if as_json else _say), as_json))
 

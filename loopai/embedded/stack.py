@@ -13,6 +13,7 @@ from typing import Final, Self
 
 import httpx
 import msgspec
+import nats.errors
 
 from loopai import errors, settings
 from loopai.embedded import broker, supervisor
@@ -31,6 +32,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(settings.Settings().data_dir)
     workers: int = 1
     """Executors; of the other pools there is one each."""
+    ingress: int = 1
+    """Processes that serve HTTP; several share the port."""
     nats_port: int | None = 4222
     """None takes a free one."""
     sync: broker.Sync = "always"
@@ -113,19 +116,24 @@ class Stack:
         environment = {
             **self._options.environment,
             "LOOPAI_HTTP": f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}",
+            "LOOPAI_HTTP_SHARED": str(self._options.ingress > 1).lower(),
             "LOOPAI_NATS_URL": self._broker.url,
             "LOOPAI_DATA_DIR": str(self._options.data_dir.resolve()),
             # Workers on one machine cannot share a port.
             "LOOPAI_METRICS": "",
         }
-        executors = [f"executor-{number}" for number in range(1, self._options.workers + 1)]
+        executors = _numbered("executor", self._options.workers)
         pools = [
             Program(name, ("workers", name.partition("-")[0]), environment, self._say)
             for name in [*executors, "generator", "recorder"]
         ]
         await self._supervisor.start(*pools)
-        ingress = Program("ingress", ("loopai.ingress",), environment, self._say)
-        await self._supervisor.start(ingress)
+        count = self._options.ingress
+        ingresses = [
+            Program(name, ("loopai.ingress",), environment, self._say)
+            for name in (_numbered("ingress", count) if count > 1 else ["ingress"])
+        ]
+        await self._supervisor.start(*ingresses)
         await self._ready()
         self._supervisor.settle()
 
@@ -161,10 +169,21 @@ class Stack:
             connected = await connection.connect(self._broker.url, name="loopai-dev")
             try:
                 await provision.apply(connected, wanted)
+                await self._forget(connected)
             finally:
                 await connected.close()
         except (connection.BrokerUnavailable, topology.TopologyError) as error:
             raise errors.StartupError(str(error)) from error
+
+    async def _forget(self, connected: connection.Connection) -> None:
+        """Drop whoever was alive when this broker last ran: `_ready` must not count them.
+
+        A stack that was killed could not sign its children off. Nobody lives here yet.
+        """
+        try:
+            await connected.jetstream.purge_stream(topology.WORKERS.stream)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise errors.StartupError(f"the broker does not answer: {error!r}") from error
 
     async def _ready(self) -> None:
         """Return when every pool is seen by /health; StartupError when a child ends before that."""
@@ -179,7 +198,13 @@ class Stack:
             await asyncio.gather(healthy, failing, return_exceptions=True)
 
     async def _healthy(self) -> None:
-        wanted = {"executor": self._options.workers, "generator": 1, "recorder": 1}
+        # Of several ingress processes any may answer, so each is counted where it shows itself.
+        wanted = {
+            "ingress": self._options.ingress,
+            "executor": self._options.workers,
+            "generator": 1,
+            "recorder": 1,
+        }
         last = "the API does not answer"
         end = time.monotonic() + READY_S_MAX
         # No proxy leads to this machine, whatever the environment says.
@@ -205,6 +230,10 @@ def _lacking(health: Health, wanted: dict[str, int]) -> str:
     ]
     checks = [f"{name} is {state}" for name, state in health.checks.items() if state != "ok"]
     return ", ".join(checks + pools)
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [f"{name}-{number}" for number in range(1, count + 1)]
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -5,17 +5,21 @@ import asyncio
 import contextlib
 import functools
 import os
+import secrets
 import signal
 import socket
 import sys
 
+import structlog
 import uvicorn
 import uvloop
 
 from loopai import errors, settings
 from loopai.ingress import app, protocol, services
 from loopai.observe import logs
-from streams import connection
+from streams import connection, presence
+
+log = structlog.get_logger()
 
 BACKLOG = 2048
 DRAIN_S = 8
@@ -29,7 +33,6 @@ def main() -> int:
     ).parse_args()
     try:
         known = settings.read(os.environ)
-        logs.configure(known.log_level, process="ingress")
         return uvloop.run(serve(known))
     except (errors.StartupError, connection.BrokerUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -38,12 +41,18 @@ def main() -> int:
 
 async def serve(known: settings.Settings) -> int:
     """Serve until asked to stop; 1 when the broker's connection was closed for good."""
-    listener = _listen(*known.http_address)
+    instance = f"ingress-{secrets.token_hex(4)}"
+    logs.configure(known.log_level, process=instance)
+    listener = _bind(known)
     try:
-        connected = await connection.connect(known.nats_url, name="ingress")
+        connected = await connection.connect(known.nats_url, name=instance)
         try:
             async with app.shared(known, connected) as made:
-                return await _serve(made, connected, listener)
+                # Not before: on a shared port, who listens is sent callers that others could serve.
+                _listen(listener, known)
+                async with presence.shown(connected, pool="ingress", instance=instance):
+                    log.info("ingress started", http=known.http)
+                    return await _serve(made, connected, listener)
         finally:
             await connected.close()
     finally:
@@ -82,20 +91,35 @@ async def _serve(
     return 0 if stop.is_set() else 1
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. StartupError when the address is taken or not ours."""
+def _bind(known: settings.Settings) -> socket.socket:
+    """A socket at the address, not listening yet. StartupError: it is taken or not ours."""
+    host, port = known.http_address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listener = socket.socket(found[0][0], socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if known.http_shared:
+            # Rather than one socket that all inherit: docs/how-to/deploy.md has the measurement.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(found[0][4])
+    except OSError as error:
+        raise _unusable(known, error) from error
+    return listener
+
+
+def _listen(listener: socket.socket, known: settings.Settings) -> None:
+    """StartupError: somebody else listens there since it was bound."""
+    try:
         listener.listen(BACKLOG)
     except OSError as error:
-        raise errors.StartupError(
-            f"cannot listen on {host}:{port} ({error.strerror}); "
-            "stop what uses it, or choose another with --http or LOOPAI_HTTP"
-        ) from error
-    return listener
+        raise _unusable(known, error) from error
+
+
+def _unusable(known: settings.Settings, error: OSError) -> errors.StartupError:
+    return errors.StartupError(
+        f"cannot listen on {known.http} ({error.strerror}); "
+        "stop what uses it, or choose another with --http or LOOPAI_HTTP"
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from streams import topology
 VERSION = importlib.metadata.version("loopai")
 BROKER_TIMEOUT_S = 2.0
 POOLS = ("executor", "generator", "recorder")
+"""Without one of each, some requests are accepted and not served."""
 
 
 async def health(request: Request) -> Response:
@@ -30,15 +31,14 @@ async def health(request: Request) -> Response:
         for key, entry in list(shared.workers.entries.items())
         if now - shared.workers.heard_at[key] < topology.WORKERS.ttl_s
     )
-    workers = {pool: alive.get(pool, 0) for pool in POOLS}
-    healthy = broker == "ok" and all(workers.values())
+    healthy = broker == "ok" and all(alive[pool] for pool in POOLS)
     return bodies.json(
         {
             "status": "healthy" if healthy else "degraded",
             "version": VERSION,
             "timestamp": datetime.now(UTC),
             "checks": {"broker": broker},
-            "workers": workers,
+            "workers": {pool: alive[pool] for pool in ("ingress", *POOLS)},
         }
     )
 

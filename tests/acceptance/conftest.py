@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def child(word: str) -> int:
     raise AssertionError(f"no child runs {word}")
 
 
+async def run(*module: str, **environment: str) -> tuple[int | None, str]:
+    """Exit code and stderr of `python -m` *module*, once it has ended."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(40):
+        _, err = await process.communicate()
+    return process.returncode, err.decode()
+
+
 @pytest.fixture
 def executors() -> int:
     """How many executors the product has; a test that needs more parametrizes it."""
@@ -82,10 +95,20 @@ def executors() -> int:
 
 
 @pytest.fixture
-async def product(tmp_path: Path, executors: int) -> AsyncIterator[Product]:
+def ingresses() -> int:
+    """How many processes serve HTTP; the same."""
+    return 1
+
+
+@pytest.fixture
+async def product(tmp_path: Path, executors: int, ingresses: int) -> AsyncIterator[Product]:
     said: list[str] = []
     options = Options(
-        http="127.0.0.1:0", data_dir=tmp_path / "data", nats_port=None, workers=executors
+        http="127.0.0.1:0",
+        data_dir=tmp_path / "data",
+        nats_port=None,
+        workers=executors,
+        ingress=ingresses,
     )
     async with Stack(options, lambda name, line: said.append(f"{name} | {line}")) as stack:
         watching = asyncio.create_task(stack.watch())

@@ -1,27 +1,14 @@
 """A process that cannot work says what is wrong and how to mend it, and exits with 1."""
 
 import asyncio
-import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
 from loopai.embedded.broker import Broker
 from streams import connection
-
-
-async def _run(*module: str, **environment: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *module,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(40):
-        _, err = await process.communicate()
-    return process.returncode, err.decode()
-
+from tests.acceptance.conftest import run
 
 PROGRAMS = [
     ("loopai.ingress",),
@@ -34,7 +21,7 @@ PROGRAMS = [
 @pytest.mark.parametrize("module", PROGRAMS, ids=" ".join)
 async def test_without_streams_nothing_starts(module: tuple[str, ...], broker: Broker) -> None:
     """An empty broker: the message names what is missing and the command that makes it."""
-    status, said = await _run(*module, LOOPAI_NATS_URL=broker.url, LOOPAI_HTTP="127.0.0.1:0")
+    status, said = await run(*module, LOOPAI_NATS_URL=broker.url, LOOPAI_HTTP="127.0.0.1:0")
 
     assert status == 1
     assert "the broker lacks EXECUTE" in said
@@ -47,7 +34,7 @@ async def test_without_a_broker_nothing_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         url = f"nats://127.0.0.1:{unused.getsockname()[1]}"
     results = await asyncio.gather(
-        *(_run(*module, LOOPAI_NATS_URL=url, LOOPAI_HTTP="127.0.0.1:0") for module in PROGRAMS)
+        *(run(*module, LOOPAI_NATS_URL=url, LOOPAI_HTTP="127.0.0.1:0") for module in PROGRAMS)
     )
 
     for status, said in results:
@@ -61,7 +48,7 @@ async def test_without_a_broker_nothing_starts() -> None:
 async def test_a_url_that_is_none_is_named(url: str) -> None:
     """A typing error in the URL is told at once, with the form expected."""
     for module in PROGRAMS:
-        status, said = await _run(*module, LOOPAI_NATS_URL=url, LOOPAI_HTTP="127.0.0.1:0")
+        status, said = await run(*module, LOOPAI_NATS_URL=url, LOOPAI_HTTP="127.0.0.1:0")
 
         assert status == 1
         assert f"{url!r} is no URL of a broker" in said
@@ -72,7 +59,7 @@ async def test_a_taken_port_is_named(bus: connection.Connection) -> None:
     """The ingress says which address is taken and how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, said = await _run(
+        status, said = await run(
             "loopai.ingress",
             LOOPAI_HTTP=address,
             LOOPAI_NATS_URL=bus.client.connected_url.geturl(),
@@ -84,11 +71,11 @@ async def test_a_taken_port_is_named(bus: connection.Connection) -> None:
 
 
 @pytest.mark.parametrize("pool", ["executor", "generator"])
-async def test_without_a_sandbox_no_program_is_run(
+async def test_without_a_sandbox_no_program_isrun(
     pool: str, bus: connection.Connection, tmp_path: Path
 ) -> None:
     """Fail closed: without bubblewrap the pool does not start, and says how to get it."""
-    status, said = await _run(
+    status, said = await run(
         "workers",
         pool,
         LOOPAI_NATS_URL=bus.client.connected_url.geturl(),
@@ -102,7 +89,7 @@ async def test_without_a_sandbox_no_program_is_run(
 
 async def test_a_bad_setting_is_named() -> None:
     """A value that cannot be used stops the start by its variable's name."""
-    status, said = await _run("loopai.ingress", LOOPAI_BODY_BYTES_MAX="lots")
+    status, said = await run("loopai.ingress", LOOPAI_BODY_BYTES_MAX="lots")
 
     assert status == 1
     assert "LOOPAI_BODY_BYTES_MAX='lots'" in said

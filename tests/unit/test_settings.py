@@ -8,7 +8,7 @@ from streams import topology
 NUMBERS = [
     name
     for name in settings.Settings.__struct_fields__
-    if isinstance(getattr(settings.Settings(), name), int)
+    if type(getattr(settings.Settings(), name)) is int
 ]
 
 
@@ -94,6 +94,22 @@ def test_limits_that_contradict_each_other_stop(environment, named):
     """Relations between limits are checked at the start, not found out under load."""
     with pytest.raises(errors.StartupError, match=named):
         settings.read(environment)
+
+
+@pytest.mark.parametrize("value", ["", "maybe", "2", "on"])
+def test_a_bad_switch_stops_by_the_name_of_its_variable(value):
+    """Only true and false, in words or as 1 and 0."""
+    with pytest.raises(errors.StartupError, match="LOOPAI_HTTP_SHARED"):
+        settings.read({"LOOPAI_HTTP_SHARED": value})
+
+
+def test_a_port_is_shared_only_where_it_is_said_and_named():
+    """Each process would take a free port of its own, and nobody would know which."""
+    assert not settings.Settings().http_shared
+    assert not settings.read({"LOOPAI_HTTP_SHARED": "false"}).http_shared
+    assert settings.read({"LOOPAI_HTTP_SHARED": "true"}).http_shared
+    with pytest.raises(errors.StartupError, match="names no port to share"):
+        settings.read({"LOOPAI_HTTP_SHARED": "1", "LOOPAI_HTTP": "127.0.0.1:0"})
 
 
 def test_artifacts_lie_below_the_data_directory(tmp_path):

@@ -51,13 +51,17 @@ class Command:
         return self._process.returncode
 
     def children(self):
-        """Process ids of its children, by the words of their command lines."""
+        """Process ids of its children by the last words of their command lines.
+
+        A second one of the same word has its number behind it.
+        """
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         text = listed.read_text() if listed.exists() else ""
         found = {}
         for pid in map(int, text.split()):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            found[Path(words[0]).name if "-m" not in words else words[-2]] = pid
+            word = Path(words[0]).name if "-m" not in words else words[-2]
+            found[f"{word} {pid}" if word in found else word] = pid
         return found
 
 

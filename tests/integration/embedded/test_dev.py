@@ -1,6 +1,7 @@
 """`loopai dev` as its users meet it: a process, its lines, signals."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -10,8 +11,21 @@ import msgspec
 import pytest
 
 from loopai.embedded import broker
+from streams import connection
+from tests import callers
+from tests.wait import until
 
 FREE = ("--http", "127.0.0.1:0", "--nats-port", "0")
+
+SLOW = """
+from datetime import datetime, timedelta
+
+def run(input):
+    end = datetime.now() + timedelta(seconds=1)
+    while datetime.now() < end:
+        pass
+    return input
+"""
 
 
 async def ready(command):
@@ -32,18 +46,51 @@ async def dev(loopai):
 
 async def test_runs_everything_until_sigterm(dev, has_ended):
     """Ready means healthy with every pool; SIGTERM ends all of it with exit code 0."""
-    command = await dev("--workers", "2")
+    command = await dev("--workers", "2", "--ingress", "2")
     url = await ready(command)
     async with httpx.AsyncClient() as client:
         health = (await client.get(f"{url}/health")).json()
     assert health["status"] == "healthy"
-    assert health["workers"] == {"executor": 2, "generator": 1, "recorder": 1}
+    assert health["workers"] == {"ingress": 2, "executor": 2, "generator": 1, "recorder": 1}
     children = command.children()
-    assert len(children) >= 5
+    assert len(children) == 7
     command.signal(signal.SIGTERM)
     assert await command.ended() == 0
     for pid in children.values():
         await has_ended(pid)
+
+
+async def test_every_ingress_drains(dev):
+    """SIGTERM while each of two has a request under way: both are answered."""
+    command = await dev("--ingress", "2", "--workers", "2")
+    stated = msgspec.json.decode(await command.out('"ready"'))
+    async with contextlib.AsyncExitStack() as stack:
+        held = {}
+        async with asyncio.timeout(60):
+            while len(held) < 2:
+                http, pid = await stack.enter_async_context(callers.caller(stated["url"]))
+                held.setdefault(pid, http)
+        first, second = held.values()
+        await first.post("/api/v1/tasks", json={"name": "slow", "input_schema": {}})
+        program = {"language": "python", "code": SLOW, "activate": True}
+        answer = await first.post("/api/v1/tasks/slow/artifacts", json=program)
+        assert answer.status_code == 201, answer.text
+        bus = await connection.connect(stated["nats_url"], name="test")
+        stack.push_async_callback(bus.close)
+        path = "/api/v1/tasks/slow/execute"
+        asking = [
+            asyncio.create_task(http.post(path, json={"input": number}))
+            for number, http in enumerate((first, second))
+        ]
+
+        async def accepted():
+            return (await bus.jetstream.stream_info("EXECUTE")).state.messages == 2
+
+        await until(accepted)
+        command.signal(signal.SIGTERM)
+        answers = await asyncio.gather(*asking)
+    assert [answer.json()["output"] for answer in answers] == [0, 1]
+    assert await command.ended() == 0
 
 
 async def test_workers_of_one_machine_do_not_fight_for_a_metrics_port(dev):
@@ -109,10 +156,12 @@ async def test_a_second_dev_on_the_same_folder_is_refused(dev, loopai):
 
 async def test_taken_ports_are_said_before_anything_starts(loopai, tmp_path):
     """One line with the port and the option, and no data folder made."""
-    with socket.create_server((broker.HOST, 0)) as taken:
+    # Whoever has it would share it; nobody may share it with him unasked.
+    with socket.create_server((broker.HOST, 0), reuse_port=True) as taken:
         port = str(taken.getsockname()[1])
         for arguments, message in (
             (("--http", f"127.0.0.1:{port}", "--nats-port", "0"), "--http"),
+            (("--http", f"127.0.0.1:{port}", "--nats-port", "0", "--ingress", "2"), "--http"),
             (("--http", "127.0.0.1:0", "--nats-port", port), "--nats-port"),
         ):
             command = await loopai("dev", *arguments)

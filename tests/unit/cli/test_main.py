@@ -49,6 +49,8 @@ def test_version(capsys):
         ("audit", "tail", "--since", "soon"),
         ("demo", "--examples", "0"),
         ("dev", "--workers", "0"),
+        ("dev", "--ingress", "0"),
+        ("dev", "--ingress", "65"),
         ("dev", "--sync", "never"),
     ],
 )

@@ -38,7 +38,7 @@ def row(page: str, name: str) -> list[str]:
 def test_every_setting_is_documented_with_its_default(field: str) -> None:
     """A variable that the page leaves out, or gives another default, is found."""
     default = getattr(settings.Settings(), field)
-    shown = "none" if default == "" else f"`{default}`"
+    shown = {"": "none", False: "`false`"}.get(default, f"`{default}`")
     assert row("settings.md", f"LOOPAI_{field.upper()}")[0].startswith(shown)
 
 
