@@ -10,8 +10,8 @@ const PAGE_BYTES = 4096;
 const PR_SET_DUMPABLE = 4, RLIMIT_NPROC = 6, CLOCK_MONOTONIC = 1;
 const SECCOMP_SET_MODE_FILTER = 1, SECCOMP_FILTER_FLAG_TSYNC = 1;
 
-const config = JSON.parse(Deno.args[0]);
-const limits = config.limits;
+const limits = JSON.parse(Deno.args[0]);
+const config = JSON.parse(Deno.args[1]);
 
 const libc = Deno.dlopen("libc.so.6", {
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
@@ -233,7 +233,7 @@ function harden() {
   clock = Number(time.getBigInt64(0, true)) + Number(time.getBigInt64(8, true)) / 1e9 -
     now() / 1000;
   libc.close(config.page_fd);
-  const lines = new Uint8Array(config.filter);
+  const lines = Uint8Array.fromHex(Deno.args[2]);
   const filter = new DataView(new ArrayBuffer(16));
   filter.setUint16(0, lines.length / 8, true);
   const at = Deno.UnsafePointer.value(Deno.UnsafePointer.of(lines));
