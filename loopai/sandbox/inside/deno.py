@@ -59,7 +59,7 @@ class Runtime:
             f"--import-map={paths['imports']}",
             # One thread: what a program costs is what it is given. Its memory ends where the limit
             # is, with a word of it; typed arrays lie outside and meet RLIMIT_DATA.
-            f"--v8-flags=--single-threaded,--max-old-space-size={memory >> 20}",
+            f"--v8-flags=--single-threaded,--expose-gc,--max-old-space-size={memory >> 20}",
             paths["script"],
             _json(limits),
             _json(own),

@@ -39,6 +39,7 @@ async def discover() -> runtime.Runtime:
         # There is no ld.so.cache inside; hash seeds are fixed so that a program that iterates over
         # a set gives the same answer in every executor.
         environment={"LD_LIBRARY_PATH": ":".join(folders), "PYTHONHASHSEED": "0"},
+        forked=True,
         config={"runtime": "python", "modules": sorted(modules.ALLOWED)},
     )
 

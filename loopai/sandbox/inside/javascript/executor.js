@@ -29,6 +29,9 @@ const libc = Deno.dlopen("libc.so.6", {
 const { parse } = JSON;
 const now = performance.now.bind(performance);
 const Large = BigInt;
+const collect = gc;
+// Of no prototype that a program could add to.
+const SPARING = Object.freeze({ __proto__: null, type: "major", flavor: "last-resort" });
 const later = setTimeout, cancel = clearTimeout, again = setInterval;
 
 const page = new DataView(
@@ -303,6 +306,8 @@ function furnish() {
   // A worker would need a thread, WebAssembly machine code of its own: the process would end.
   delete globalThis.Worker;
   delete globalThis.WebAssembly;
+  // The host says when there is time for it. It cannot be deleted.
+  globalThis.gc = undefined;
   // It leads to modules that a program may not import.
   delete globalThis.process;
   Object.defineProperty(Deno, "args", { value: [] });
@@ -322,6 +327,9 @@ for (;;) {
   if (message[0] === frames.LOAD) {
     await load(nonce, message[1], message[2], message[3]);
     frames.send(nonce, 1);
+  } else if (message[0] === frames.REST) {
+    collect(SPARING);
+    frames.send(nonce, 0);
   } else {
     await batch(nonce, message[1], message[2]);
   }
