@@ -20,6 +20,7 @@ const libc = Deno.dlopen("libc.so.6", {
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   syscall: { parameters: ["i64", "u64", "u64", "buffer"], result: "i32" },
+  malloc_trim: { parameters: ["usize"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
   write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
 }).symbols;
@@ -329,6 +330,7 @@ for (;;) {
     frames.send(nonce, 1);
   } else if (message[0] === frames.REST) {
     collect(SPARING);
+    libc.malloc_trim(0n);
     frames.send(nonce, 0);
   } else {
     await batch(nonce, message[1], message[2]);
