@@ -8,7 +8,7 @@ kernel adds to those of init. The time in which neither runs is nobody's. Of a p
 it is this process's and that of the children it waited for.
 
 Memory of a cell is PSS, which splits a page between all processes that have it mapped: bubblewrap,
-init, executor and spare of one cell, and the files of the interpreter between all that run it on
+init, executors of one cell, and the files of the interpreter between all that run it on
 this machine. So several cells take less each than one. What is anonymous is the cell's alone.
 """
 
@@ -42,6 +42,7 @@ from streams import messages
 CODE = "def run(value):\n    return value['a'] + 1\n"
 JAVASCRIPT = "export function run(value) { return value.a + 1; }\n"
 HANGS_IN_C = "def run(value):\n    if value: sum(range(10**10))\n    return 0\n"
+JAVASCRIPT_HANGS = "export function run(value) { while (value === 1); return 0; }\n"
 HANGS = "def run(value):\n    while value: pass\n    return 0\n"
 INPUT = b'{"a":1}'
 TIMEOUT_MS = 1_000.0
@@ -54,6 +55,8 @@ COLD_STARTS_A_ROUND = 3
 SPARES_A_ROUND = 10
 KILLS_A_ROUND = 6
 NEIGHBOURS = 8
+SPARE_MADE_S = 0.5
+REST_S = limits.Limits().rest_s + 2 * pool.LOOK_S
 
 ALONE = "(a) a subprocess for each call"
 WRAPPED = "(b) the same in bubblewrap"
@@ -157,7 +160,7 @@ async def _measure() -> list[report.Row]:
         *(_warm_row(sample, alone) for sample in warm.values()),
         _late_row("loop: answer after its deadline", soft),
         _late_row("loop in C: answer after its deadline", hard),
-        _row("kill to the next answer", after),
+        _row("python, kill to the next answer", after),
         *await _memory(CODE, "python"),
         *await _javascript(alone),
         _row(ALONE, alone) | _rates(alone, alone),
@@ -276,14 +279,18 @@ async def _kills(cells: pool.CellPool, code: str, late: Sample, after: Sample) -
     one = _program(code)
     _expect(await cells.run(one, [b"0"], [TIMEOUT_MS]))
     for _ in range(KILLS_A_ROUND):
-        begun = time.perf_counter()
-        (hung,) = await cells.run(one, [b"1"], [SHORT_TIMEOUT_MS])
-        killed = time.perf_counter()
-        _expect(await cells.run(one, [b"0"], [TIMEOUT_MS]))
-        after.seconds.append(time.perf_counter() - killed)
-        late.seconds.append(killed - begun - SHORT_TIMEOUT_MS / 1e3)
-        if hung.kind != "timeout":
-            raise RuntimeError(f"not a timeout: {hung}")
+        await _kill(cells, one, late, after)
+
+
+async def _kill(cells: pool.CellPool, one: program.Program, late: Sample, after: Sample) -> None:
+    begun = time.perf_counter()
+    (hung,) = await cells.run(one, [b"1"], [SHORT_TIMEOUT_MS])
+    killed = time.perf_counter()
+    _expect(await cells.run(one, [b"0"], [TIMEOUT_MS]))
+    after.seconds.append(time.perf_counter() - killed)
+    late.seconds.append(killed - begun - SHORT_TIMEOUT_MS / 1e3)
+    if hung.kind != "timeout":
+        raise RuntimeError(f"not a timeout: {hung}")
 
 
 def _wrapped(found: runtime.Runtime) -> list[str]:
@@ -314,25 +321,38 @@ def _waited_cpu_s() -> float:
 
 
 async def _memory(code: str, language: messages.Language) -> list[report.Row]:
-    """PSS of a cell on its own and of one among others: bubblewrap, init, executor and spare."""
+    """PSS of a cell on its own and of one among others: bubblewrap, init and executors."""
     rows: list[report.Row] = []
     for count in (1, NEIGHBOURS):
         async with _cells(count) as cells:
-            for number in range(count):
-                warm = Sample(items=64)
-                await _calls(cells, _program(code, str(number), language), warm, window_s=0.05)
+            programs = [_program(code, str(number), language) for number in range(count)]
+            for one in programs:
+                await _calls(cells, one, Sample(items=64), window_s=0.05)
             await asyncio.sleep(0.2)  # the spares load
-            cell_pids = _cell_pids()
-            try:
-                total = processes.pss_mb(cell_pids) / count
-                anonymous = processes.pss_mb(cell_pids, "Pss_Anon") / count
-            except PermissionError:
-                return [{"what": "PSS of a warm cell", "p50": "only root may read it"}]
-        row = {"what": f"{language}, PSS of a warm cell, {count} at once"}
-        target = _target(f"≤ {CELL_MB_MAX} MB", holds=total <= CELL_MB_MAX)
-        rows.append({**row, "p50": report.Figure(total, "MB"), **target})
-        rows.append({"what": "… of it anonymous", "p50": report.Figure(anonymous, "MB")})
+            rows += _weighed(f"{language}, PSS of a warm cell, {count} at once", count)
+            if language == "python":
+                continue
+            await asyncio.sleep(REST_S)
+            rows += _weighed("… after a rest", count)
+            for one in programs:
+                await _kill(cells, one, Sample(), Sample())
+            await asyncio.sleep(REST_S)
+            rows += _weighed("… after a kill, so with a spare, and a rest", count)
     return rows
+
+
+def _weighed(name: str, count: int) -> list[report.Row]:
+    cell_pids = _cell_pids()
+    try:
+        total = processes.pss_mb(cell_pids) / count
+        anonymous = processes.pss_mb(cell_pids, "Pss_Anon") / count
+    except PermissionError:
+        return [{"what": name, "p50": "only root may read it"}]
+    target = _target(f"≤ {CELL_MB_MAX} MB", holds=total <= CELL_MB_MAX)
+    return [
+        {"what": name, "p50": report.Figure(total, "MB"), **target},
+        {"what": "… of it anonymous", "p50": report.Figure(anonymous, "MB")},
+    ]
 
 
 def _cell_pids() -> list[int]:
@@ -349,7 +369,7 @@ def _cell_pids() -> list[int]:
 async def _javascript(alone: Sample) -> list[report.Row]:
     if "javascript" not in runtimes.languages():
         return [{"what": "javascript", "p50": "there is no Deno"}]
-    cold = Sample()
+    cold, late, first, later = Sample(), Sample(), Sample(), Sample()
     warm = [Sample(items=1), Sample(items=64)]
     one = _program(JAVASCRIPT, language="javascript")
     found = await runtimes.discover("deno")
@@ -359,8 +379,17 @@ async def _javascript(alone: Sample) -> list[report.Row]:
         for _ in range(ROUNDS):
             for sample in warm:
                 await _calls(cells, one, sample)
+        for number in range(KILLS_A_ROUND):
+            hangs = _program(JAVASCRIPT_HANGS, str(number), "javascript")
+            _expect(await cells.run(hangs, [b"0"], [TIMEOUT_MS]))
+            await _kill(cells, hangs, late, first)
+            await asyncio.sleep(SPARE_MADE_S)
+            await _kill(cells, hangs, late, later)
     return [
         _row("javascript, cold cell", cold),
         *(_warm_row(sample, alone, "javascript") for sample in warm),
-        *await _memory(JAVASCRIPT, "javascript"),
+        _late_row("javascript, loop: answer after its deadline", late),
+        _row("javascript, first kill of a cell to the next answer", first),
+        _row("javascript, later kill to the next answer", later),
+        *await _memory(JAVASCRIPT_HANGS, "javascript"),
     ]

@@ -1,6 +1,5 @@
 """The command line of a cell: which namespaces it gets and which files it sees."""
 
-import json
 import os
 import pathlib
 import secrets
@@ -60,7 +59,8 @@ def command(
     """Return the argv of a cell whose init has its control socket at *control_fd*."""
     config = {**runtime.config, "limits": msgspec.to_builtins(limits)}
     code = f"import sys; sys.path.insert(0, {runtime_.ROOT!r})\n"
-    code += "from loopai.sandbox.inside import init; init.main()"
+    # As a literal: decoding JSON would take init a megabyte.
+    code += f"from loopai.sandbox.inside import init; init.main({control_fd}, {config!r})"
     return [
         bwrap,
         *_namespaces(as_root=as_root),
@@ -69,8 +69,6 @@ def command(
         *runtime.interpreter,
         "-c",
         code,
-        str(control_fd),
-        json.dumps(config),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A cell: one program, an active executor and a hot spare, and the sorting out of bad batches."""
+"""A cell: one program, its active executor and a spare, and the sorting out of bad batches."""
 
 import asyncio
 import time
@@ -21,6 +21,8 @@ _CAUSES: Final[dict[channel.End, statistics.Cause]] = {
     "tampered": "tampered",
     "died": "exited",
 }
+_PLANNED: Final[frozenset[statistics.Cause]] = frozenset({"isolated", "recycled", "closed"})
+"""Ends that say nothing of the program."""
 _LOSSES_MAX: Final = 2
 """Executors that one item may bring down by itself, before it is blamed."""
 _LEAPS_MAX: Final = 3
@@ -51,6 +53,8 @@ class Cell:
         self._enclosure: enclosure_.Enclosure | None = None
         self._active: executor_.Executor | None = None
         self._spare: asyncio.Task[executor_.Executor] | None = None
+        self._spare_wanted = program_.isolation != "shared"
+        """Whatever the runtime says: executors of this cell do get replaced."""
         self._closed = False
 
     async def load(self) -> None:
@@ -102,10 +106,7 @@ class Cell:
     def pids(self) -> list[int]:
         """Of all processes of the cell, as far as they are up."""
         found = [] if self._enclosure is None else self._enclosure.pids
-        executors = [self._active]
-        if self._spare is not None and _made(self._spare):
-            executors.append(self._spare.result())
-        found += [one.pid for one in executors if one is not None and one.pid is not None]
+        found += [one.pid for one in self._executors() if one.pid is not None]
         return found
 
     def end_the_busy(self) -> None:
@@ -113,19 +114,35 @@ class Cell:
 
         A program has answered and goes on: nothing else would notice before its next call.
         """
-        executors = [self._active]
-        if self._spare is not None and _made(self._spare):
-            executors.append(self._spare.result())
-        for one in executors:
-            if one is not None and one.usable and one.has_run_idle():
+        for one in self._executors():
+            if one.usable and one.has_run_idle():
                 one.close()
                 self._counted.kills["idle"] += 1
+
+    async def rest(self) -> None:
+        """Have executors that had nothing to do for a while give back memory, once after each use.
+
+        Nothing where a call is under way; one that comes meanwhile waits, without its time running.
+        """
+        if self._lock.locked() or self._forks:
+            return
+        async with self._lock:
+            for one in self._executors():
+                if one.usable and one.may_rest():
+                    await one.rest()
 
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
         self._closed = True
         async with self._lock:
             await self._break()
+
+    def _executors(self) -> list[executor_.Executor]:
+        """The active one and the spare, as far as they are made."""
+        found = [] if self._active is None else [self._active]
+        if self._spare is not None and _made(self._spare):
+            found.append(self._spare.result())
+        return found
 
     def _batches(self, pending: Sequence[int], inputs: Sequence[bytes]) -> Iterator[list[int]]:
         items_max = 1 if self._program.isolation == "call" else self._limits.batch_items_max
@@ -208,11 +225,11 @@ class Cell:
         return await executor.run(inputs, seconds)
 
     async def _ready(self) -> executor_.Executor:
-        """Return an executor that holds the program, and have a spare in the making behind it."""
+        """Return an executor that holds the program, with a spare behind it where one is due."""
         if self._closed:
             raise enclosure_.EnclosureError("the cell is closed")
         active = self._active
-        if active is not None and (not active.usable or self._stale(active)):
+        if active is not None and (not active.usable or self._replaceable(active)):
             self._retire("recycled" if active.usable else "lost")
             active = None
         if active is None:
@@ -220,7 +237,7 @@ class Cell:
                 await self._break()
                 self._enclosure = await self._open_enclosure()
             self._active = active = await self._promote()
-        if self._spare is None:
+        if self._spare is None and self._spare_due(active):
             self._spare = asyncio.create_task(self._spawn())
         return active
 
@@ -251,9 +268,17 @@ class Cell:
         except OSError as error:  # no descriptors left, or no memory: it may pass
             raise enclosure_.EnclosureError(f"no executor can be started: {error}") from error
 
+    def _spare_due(self, active: executor_.Executor) -> bool:
+        return self._spare_wanted or self._forks or self._stale(active)
+
+    @property
+    def _forks(self) -> bool:
+        return self._enclosure is not None and self._enclosure.runtime.forked
+
+    def _replaceable(self, active: executor_.Executor) -> bool:
+        return self._spare is not None and self._spare.done() and self._stale(active)
+
     def _stale(self, active: executor_.Executor) -> bool:
-        if self._spare is None or not self._spare.done():
-            return False
         limits = self._limits
         age_s = time.monotonic() - active.born
         return active.runs >= limits.recycle_runs or age_s >= limits.recycle_s
@@ -269,6 +294,7 @@ class Cell:
             self._active.close()
             self._active = None
             self._counted.kills[cause] += 1
+            self._spare_wanted |= cause not in _PLANNED
 
     async def _break(self) -> None:
         self._retire("closed")

@@ -39,8 +39,13 @@ class Enclosure:
     """A started cell without a program. Whoever opens it closes it."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: socket.socket, stderr: int
+        self,
+        runtime: runtime_.Runtime,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        stderr: int,
     ) -> None:
+        self.runtime = runtime
         self.as_root = False
         self.landlock_abi = 0
         self.broken = False
@@ -89,7 +94,7 @@ class Enclosure:
             raise
         finally:
             theirs.close()
-        enclosure = cls(process, ours, stderr)
+        enclosure = cls(runtime, process, ours, stderr)
         enclosure.as_root = as_root
         try:
             async with asyncio.timeout(limits.start_ms_max / 1000):

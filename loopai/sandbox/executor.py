@@ -24,6 +24,9 @@ from loopai.sandbox import program as program_
 _IDLE_CPU_S: Final = 0.05
 """Between two looks, a second apart: the collector and the timers of a runtime need less."""
 
+_REST_S_MAX: Final = 2.0
+"""Collecting the garbage of 256 MiB takes some tenths of a second."""
+
 _nonces = random.SystemRandom()
 # What V8 and Deno write before they end themselves.
 _NO_MEMORY: Final = re.compile(r"out of memory|memory allocation of \d+ bytes failed")
@@ -42,6 +45,8 @@ class Executor:
     ) -> None:
         self.runs = 0
         self.born = time.monotonic()
+        self._used = self.born
+        self._runs_rested = -1
         self._cpu_s = 0.0
         self._runs_seen = -1
         self._channel = channel_.Channel(stream, page, self._kill, limits)
@@ -106,6 +111,23 @@ class Executor:
         self._cpu_s, self._runs_seen = cpu_s, self.runs
         return seen == self.runs and cpu_s - before > _IDLE_CPU_S
 
+    def may_rest(self) -> bool:
+        """Whether it has had nothing to do for long enough, and has not rested since it had."""
+        idle_s = time.monotonic() - self._used
+        return self.runs != self._runs_rested and idle_s >= self._limits.rest_s
+
+    async def rest(self) -> None:
+        """Have it give back the memory that it does not need; one that fails to is ended."""
+        self._runs_rested = self.runs
+        nonce = _nonces.getrandbits(64)
+        run = await self._channel.exchange(
+            frames.encode_rest(nonce), nonce, (_REST_S_MAX,), answers=0
+        )
+        # The time that this took is not the program's.
+        self._runs_seen = -1
+        if run.end != "done":
+            self.close()
+
     async def run(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> channel_.Run:
         """Run the program on *inputs*, each for at most its *seconds*."""
         self.runs += len(inputs)
@@ -113,6 +135,7 @@ class Executor:
         run = await self._channel.exchange(
             frames.encode_run(nonce, inputs, seconds), nonce, seconds
         )
+        self._used = time.monotonic()
         if run.end != "died":
             return run
         end, detail = await self._epitaph()

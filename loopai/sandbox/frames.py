@@ -18,6 +18,8 @@ _LINE_MAX: Final = 2**31
 
 LOAD: Final = 0
 RUN: Final = 1
+REST: Final = 2
+"""Only to executors that are no forks; `javascript/frames.js` has it too."""
 
 KINDS: Final[tuple[outcome.OutcomeKind, ...]] = (
     "success",
@@ -58,6 +60,10 @@ def encode_load(nonce: int, code: bytes, seconds: float, language: messages.Lang
 
 def encode_run(nonce: int, inputs: Sequence[bytes], seconds: Sequence[float]) -> bytes:
     return _frame(nonce, _encoder.encode((RUN, inputs, [float(value) for value in seconds])))
+
+
+def encode_rest(nonce: int) -> bytes:
+    return _frame(nonce, _encoder.encode((REST,)))
 
 
 def _frame(nonce: int, payload: bytes) -> bytes:

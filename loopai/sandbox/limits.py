@@ -53,6 +53,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     recycle_s: float = 300.0
     """… and the age at which it is."""
 
+    rest_s: float = 5.0
+    """After so long without a call an executor that shares no memory gives back what it can."""
+
     @property
     def text_bytes_max(self) -> int:
         """Of all that an executor says beside one result: type, message, stdout, traceback."""

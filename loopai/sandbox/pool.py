@@ -220,6 +220,7 @@ class CellPool:
             for entry in list(self._cells.values()):
                 if entry.users == 0:
                     entry.cell.end_the_busy()
+                    await entry.cell.rest()
 
     def _pids(self) -> list[int]:
         found = [pid for entry in self._cells.values() for pid in entry.cell.pids]

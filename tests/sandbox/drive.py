@@ -60,13 +60,15 @@ class Drive:
         calm = attack_.gives("a calm program", "return 1", 1)
         other = attack_.gives("a calm program", "return 1", 1, alone=True)
         if both:
-            text = "export const run = () => 1"
+            # Ended once, it has a spare from then on.
+            text = "export const run = (value) => value === 'end' ? Deno.exit(0) : 1"
             other = msgspec.structs.replace(other, text=text, language="javascript")
         programs = (calm, other)
         for one in programs:
             await self._aim.attack(one, self._seen(one))
         await self._neighbour()
         for one in programs:  # again: a cell makes its spare when it has been asked
+            await self._aim.attack(one, "end")
             await self._aim.attack(one, self._seen(one))
         await self._over.settled()
 

@@ -270,6 +270,7 @@ def test_cell_sees_no_more_than_it_needs(as_root):
         files={"/opt/python/bin/python3": "/opt/python/bin/python3.11"},
         hidden=(),
         environment={},
+        forked=True,
         config={},
     )
     argv = list(bubblewrap.command("bwrap", python, limits.Limits(), as_root=as_root, control_fd=9))

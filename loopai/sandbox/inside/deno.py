@@ -4,15 +4,19 @@
 program and runs its calls.
 """
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
-import json
 import os
 import resource
-from collections.abc import Mapping
-from typing import Any
 
 from loopai.sandbox.inside import hardening, landlock, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 DATA_FD, PAGE_FD = 3, 4
 _ABOVE_ALL = 10
@@ -39,14 +43,7 @@ class Runtime:
             resource.RLIMIT_NOFILE: max(limits["files_max"], _FILES_MAX),
             resource.RLIMIT_NPROC: _THREADS_MAX,
         }
-        strict = seccomp.compile_filter(machine, seccomp.DENO)
-        told = {
-            "limits": limits,
-            "data_fd": DATA_FD,
-            "page_fd": PAGE_FD,
-            "seccomp": _SECCOMP[machine],
-            "filter": list(strict),
-        }
+        own = {"data_fd": DATA_FD, "page_fd": PAGE_FD, "seccomp": _SECCOMP[machine]}
         self._argv = [
             paths["program"],
             "run",
@@ -62,14 +59,17 @@ class Runtime:
             f"--import-map={paths['imports']}",
             # One thread: what a program costs is what it is given. Its memory ends where the limit
             # is, with a word of it; typed arrays lie outside and meet RLIMIT_DATA.
-            f"--v8-flags=--single-threaded,--max-old-space-size={memory >> 20}",
+            f"--v8-flags=--single-threaded,--expose-gc,--max-old-space-size={memory >> 20}",
             paths["script"],
-            json.dumps(told),
+            _json(limits),
+            _json(own),
+            seccomp.compile_filter(machine, seccomp.DENO).hex(),
         ]
         self._environment = {
             "DENO_DIR": "/nowhere",
             "DENO_NO_UPDATE_CHECK": "1",
             "LD_LIBRARY_PATH": paths["libraries"],
+            "MALLOC_ARENA_MAX": "1",
             "NO_COLOR": "1",
         }
         self.grants = {
@@ -99,3 +99,7 @@ class Runtime:
             lines=self._lines,
         )
         os.execve(self._argv[0], self._argv, self._environment)  # noqa: S606 (no shell is there)
+
+
+def _json(numbers: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f'"{name}": {number}' for name, number in numbers.items()) + "}"

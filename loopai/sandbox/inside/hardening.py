@@ -1,11 +1,16 @@
 """What every executor gives up, whatever it runs, before it sees a byte of the program."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import resource
-from collections.abc import Mapping
 
 from loopai.sandbox.inside import landlock, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CLOSE_RANGE = 436

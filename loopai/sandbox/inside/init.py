@@ -9,46 +9,56 @@ Messages on its SEQPACKET control socket, in msgpack, file descriptors beside th
     from the host  ["spawn", number, uid or 0]    + data socket, progress page
 
 The end of the control socket is the end of the cell.
+
+Every cell pays for what is imported here, and before an executor of Deno nothing shares it: with
+`typing`, `json`, `enum` (which `signal` and `socket` are made of) and `traceback` init takes twice
+as much (ADR 0013).
 """
 
+from __future__ import annotations
+
+import _socket
 import ctypes
 import importlib
-import json
 import os
 import select
-import signal
-import socket
+import struct
 import sys
-import traceback
-from collections.abc import Mapping
-from typing import Any, Protocol
 
 from loopai.sandbox.inside import landlock, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    class Runtime(Protocol):
+        """What a module `loopai.sandbox.inside.<runtime>` defines under this name."""
+
+        grants: dict[str, int]
+        """Landlock's, by path: all that an executor may reach."""
+
+        def __init__(self, config: Mapping[str, Any], machine: str) -> None: ...
+
+        def become(
+            self, libc: ctypes.CDLL, *, rules: int, channel: int, page: int, user: int | None
+        ) -> None:
+            """Turn this process into an executor; comes back only if it could not."""
+
 
 _MESSAGE_BYTES_MAX = 4096
 _PIPE_BYTES = 64 * 1024
 _LAST_WORDS_BYTES = 1000
-
-
-class Runtime(Protocol):
-    """What a module `loopai.sandbox.inside.<runtime>` defines under this name."""
-
-    grants: dict[str, int]
-    """Landlock's, by path: all that an executor may reach."""
-
-    def __init__(self, config: Mapping[str, Any], machine: str) -> None: ...
-
-    def become(
-        self, libc: ctypes.CDLL, *, rules: int, channel: int, page: int, user: int | None
-    ) -> None:
-        """Turn this process into an executor; comes back only if it could not."""
+_ONE_FD, _TWO_FDS = struct.Struct("=i"), struct.Struct("=2i")
+_SIGINT, _SIG_IGN = 2, 1
 
 
 class Init:
-    def __init__(self, control: socket.socket, runtime: Runtime) -> None:
+    def __init__(self, control: _socket.socket, runtime: Runtime) -> None:
         self._control = control
         self._runtime = runtime
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.signal(_SIGINT, ctypes.c_void_p(_SIG_IGN))
         level = landlock.abi(self._libc)
         if level < 1:
             raise OSError("landlock is not available in the cell")
@@ -57,6 +67,7 @@ class Init:
         """pidfd: (number, pid, read end of its stderr)"""
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
+        self._libc.malloc_trim(ctypes.c_size_t(0))
         self._tell([wire.text("ready"), wire.integer(level)], os.pidfd_open(os.getpid()))
 
     def serve(self) -> None:
@@ -68,14 +79,15 @@ class Init:
                     self._reap(fd)
 
     def _obey(self) -> None:
-        data, fds, _, _ = socket.recv_fds(
-            self._control, _MESSAGE_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
+        data, beside, _, _ = self._control.recvmsg(
+            _MESSAGE_BYTES_MAX, _socket.CMSG_SPACE(_TWO_FDS.size), _socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             os._exit(0)  # with pid 1 the kernel kills all that is left in the cell
         message: Any = wire.decode(memoryview(data))
         number, user = message[1], message[2]
-        channel, page = fds
+        ((_, _, fds),) = beside
+        channel, page = _TWO_FDS.unpack(fds)
         # Never read while the executor lives: one that fills it hears that it is full.
         words, stderr = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         pid = os.fork()
@@ -95,7 +107,7 @@ class Init:
                 self._libc, rules=self._rules, channel=channel, page=page, user=user
             )
         except BaseException:  # noqa: BLE001 (the process ends here)
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
         finally:
             # Never back into init's loop, whatever was raised.
             os._exit(70)
@@ -117,8 +129,11 @@ class Init:
 
     def _tell(self, parts: list[bytes], fd: int | None) -> None:
         data = wire.array(len(parts)) + b"".join(parts)
+        beside = []
+        if fd is not None:
+            beside = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _ONE_FD.pack(fd))]
         try:
-            socket.send_fds(self._control, [data], [] if fd is None else [fd])
+            self._control.sendmsg([data], beside)
         except BrokenPipeError:
             os._exit(0)
         finally:
@@ -126,18 +141,16 @@ class Init:
                 os.close(fd)
 
 
-def main() -> None:
-    """Run with the control socket's fd and the configuration in JSON as arguments."""
-    control_fd, config = int(sys.argv[1]), json.loads(sys.argv[2])
+def main(control_fd: int, config: Mapping[str, Any]) -> None:
+    """Run a cell as the host's *config* has it, until *control_fd* ends."""
     os.environ.clear()
     sys.argv = [""]
     sys.path.remove("/cell")
     # The lowest fds become /dev/null, and the control socket must not be the data socket's number.
-    control = socket.socket(fileno=os.dup(control_fd))
+    control = _socket.socket(fileno=os.dup(control_fd))
     os.close(control_fd)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     runtime = importlib.import_module(f"loopai.sandbox.inside.{config['runtime']}")
     Init(control, runtime.Runtime(config, os.uname().machine)).serve()

@@ -53,6 +53,7 @@ async def discover() -> runtime.Runtime:
         files=files,
         # Some of its own modules ask where it lies, and end the process when nobody knows.
         links={"/proc/self/exe": _INSIDE_PROGRAM},
+        forked=False,
         config={
             "runtime": "deno",
             "deno": {

@@ -15,7 +15,7 @@ from loopai.sandbox.runtimes import runtime
 INSIDE: Final = pathlib.Path(__file__).parents[1] / "inside"
 _HIDDEN: Final = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip", "lib2to3")
 # Not -I: it would ignore PYTHONHASHSEED. The environment is ours alone, so -E is not needed.
-_FLAGS: Final = ("-s", "-P", "-S", "-B", "-X", "utf8")
+_FLAGS: Final = ("-s", "-P", "-S", "-B", "-X", "utf8", "-X", "no_debug_ranges")
 _PROBE_S_MAX: Final = 60.0
 
 
@@ -39,6 +39,7 @@ async def discover() -> runtime.Runtime:
         # There is no ld.so.cache inside; hash seeds are fixed so that a program that iterates over
         # a set gives the same answer in every executor.
         environment={"LD_LIBRARY_PATH": ":".join(folders), "PYTHONHASHSEED": "0"},
+        forked=True,
         config={"runtime": "python", "modules": sorted(modules.ALLOWED)},
     )
 

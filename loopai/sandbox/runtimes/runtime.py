@@ -28,5 +28,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Folders below them that are empty inside."""
     links: Mapping[str, str] = {}
     environment: Mapping[str, str]
+    forked: bool
+    """Whether an executor is a fork of init and shares its memory. Others are made sparingly, and
+    asked to give back what they can when they have nothing to do (ADR 0013)."""
     config: Mapping[str, Any]  # Any: told to init as JSON
     """What `inside/<name>.py` needs to know, beside the limits."""

@@ -10,8 +10,8 @@ const PAGE_BYTES = 4096;
 const PR_SET_DUMPABLE = 4, RLIMIT_NPROC = 6, CLOCK_MONOTONIC = 1;
 const SECCOMP_SET_MODE_FILTER = 1, SECCOMP_FILTER_FLAG_TSYNC = 1;
 
-const config = JSON.parse(Deno.args[0]);
-const limits = config.limits;
+const limits = JSON.parse(Deno.args[0]);
+const config = JSON.parse(Deno.args[1]);
 
 const libc = Deno.dlopen("libc.so.6", {
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
@@ -20,6 +20,7 @@ const libc = Deno.dlopen("libc.so.6", {
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   syscall: { parameters: ["i64", "u64", "u64", "buffer"], result: "i32" },
+  malloc_trim: { parameters: ["usize"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
   write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
 }).symbols;
@@ -29,6 +30,9 @@ const libc = Deno.dlopen("libc.so.6", {
 const { parse } = JSON;
 const now = performance.now.bind(performance);
 const Large = BigInt;
+const collect = gc;
+// Of no prototype that a program could add to.
+const SPARING = Object.freeze({ __proto__: null, type: "major", flavor: "last-resort" });
 const later = setTimeout, cancel = clearTimeout, again = setInterval;
 
 const page = new DataView(
@@ -233,7 +237,7 @@ function harden() {
   clock = Number(time.getBigInt64(0, true)) + Number(time.getBigInt64(8, true)) / 1e9 -
     now() / 1000;
   libc.close(config.page_fd);
-  const lines = new Uint8Array(config.filter);
+  const lines = Uint8Array.fromHex(Deno.args[2]);
   const filter = new DataView(new ArrayBuffer(16));
   filter.setUint16(0, lines.length / 8, true);
   const at = Deno.UnsafePointer.value(Deno.UnsafePointer.of(lines));
@@ -303,6 +307,8 @@ function furnish() {
   // A worker would need a thread, WebAssembly machine code of its own: the process would end.
   delete globalThis.Worker;
   delete globalThis.WebAssembly;
+  // The host says when there is time for it. It cannot be deleted.
+  globalThis.gc = undefined;
   // It leads to modules that a program may not import.
   delete globalThis.process;
   Object.defineProperty(Deno, "args", { value: [] });
@@ -322,6 +328,10 @@ for (;;) {
   if (message[0] === frames.LOAD) {
     await load(nonce, message[1], message[2], message[3]);
     frames.send(nonce, 1);
+  } else if (message[0] === frames.REST) {
+    collect(SPARING);
+    libc.malloc_trim(0n);
+    frames.send(nonce, 0);
   } else {
     await batch(nonce, message[1], message[2]);
   }

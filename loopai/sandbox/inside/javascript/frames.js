@@ -1,6 +1,6 @@
 // The frames between host and cell, as in wire.py: one request in, the results of its items out.
 
-export const LOAD = 0;
+export const LOAD = 0, REST = 2;
 export const SUCCESS = 0, ERROR = 1, TIMEOUT = 2;
 export const OUT_OF_MEMORY = 3, OUTPUT_TOO_LARGE = 4, INVALID_RESULT = 5;
 

@@ -1,0 +1,93 @@
+"""When a cell has a spare, and what an executor without one gives back when nobody calls."""
+
+import pytest
+
+from tests.wait import until
+
+PYTHON = "def run(value):\n    while value == 'loop': pass\n    return value\n"
+JAVASCRIPT = "export const run = (value) => { while (value === 'loop'); return value; };"
+COUNTS = "let calls = 0; export const run = () => ++calls;"
+
+
+def only(cells):
+    return next(iter(cells.pool._cells.values())).cell
+
+
+def executors(cells):
+    """How many the cell has, beside bubblewrap and init."""
+    return len(only(cells).pids) - 2
+
+
+async def test_javascript_has_its_spare_from_the_first_kill_on(cells):
+    started = cells.pool.statistics
+    for value in range(3):
+        assert await cells.value(JAVASCRIPT, value, language="javascript") == value
+    assert (executors(cells), started.executors_started) == (1, 1)
+    hung = await cells.one(JAVASCRIPT, "loop", timeout_ms=50, language="javascript")
+    assert hung.kind == "timeout"
+    assert await cells.value(JAVASCRIPT, 1, language="javascript") == 1
+    await until(lambda: executors(cells) == 2)
+    for count in (4, 5):
+        await cells.one(JAVASCRIPT, "loop", timeout_ms=50, language="javascript")
+        assert await cells.value(JAVASCRIPT, 1, language="javascript") == 1
+        await until(lambda: executors(cells) == 2)
+        assert started.executors_started == count
+
+
+async def test_rest_of_a_batch_goes_on_after_the_first_kill(cells):
+    outcomes = await cells.many(JAVASCRIPT, [1, "loop", 2], timeout_ms=100, language="javascript")
+    assert [one.kind for one in outcomes] == ["success", "timeout", "success"]
+
+
+async def test_javascript_is_recycled_without_a_kill_and_keeps_no_spare(make_cells):
+    cells = make_cells(recycle_runs=10)
+    assert await cells.value(COUNTS, language="javascript") == 1
+
+    async def anew():
+        return await cells.value(COUNTS, language="javascript") == 1
+
+    await until(anew)
+    assert cells.pool.statistics.kills == {"recycled": 1}
+    assert executors(cells) == 1
+
+
+@pytest.mark.parametrize("isolation", ["batch", "call"])
+async def test_isolated_javascript_has_its_spare_at_once(cells, isolation):
+    await cells.load(JAVASCRIPT, language="javascript", isolation=isolation)
+    await until(lambda: executors(cells) == 2)
+
+
+async def test_python_has_its_spare_at_once(cells):
+    await cells.load(PYTHON)
+    await until(lambda: executors(cells) == 2)
+
+
+async def test_javascript_gives_back_memory_once_nobody_calls(make_cells):
+    """Its state stays: it is the same process."""
+    cells = make_cells(rest_s=0.1)
+    code = """let calls = 0;
+    export const run = () => {
+        const made = [];
+        for (let n = 0; n < 300_000; n++) made.push({ n });
+        return ++calls + 0 * made.length;
+    };"""
+    for count in (1, 2, 3):
+        assert await cells.value(code, language="javascript") == count
+    held = cells.pool.memory_bytes()
+    await until(lambda: cells.pool.memory_bytes() < held - 10 * 2**20)
+    assert await cells.value(code, language="javascript") == 4
+    assert cells.pool.statistics.kills == {}
+
+
+async def test_program_has_no_part_in_a_rest(make_cells):
+    """The collector's options are read from no object that a program can reach."""
+    cells = make_cells(rest_s=0)
+    code = """for (const name of ["type", "execution", "flavor", "filename"]) {
+        Object.defineProperty(Object.prototype, name, { get() { for (;;); } });
+    }
+    let calls = 0;
+    export const run = () => [typeof gc, ++calls];"""
+    assert await cells.value(code, language="javascript") == ["undefined", 1]
+    await only(cells).rest()
+    assert await cells.value(code, language="javascript") == ["undefined", 2]
+    assert cells.pool.statistics.kills == {}
