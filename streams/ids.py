@@ -10,6 +10,7 @@ _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999: the last time that every library can tell."""
 
 
+_VARIANTS: Final = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 _UUID7: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
@@ -26,6 +27,18 @@ def at(unix_ms: int, randomness: bytes) -> str:
     moment, rest = f"{unix_ms:012x}", randomness.hex()
     variant = "89ab"[randomness[2] >> 4 & 3]
     return f"{moment[:8]}-{moment[8:]}-7{rest[1:4]}-{variant}{rest[5:8]}-{rest[8:]}"
+
+
+def several(unix_ms: int, count: int) -> list[str]:
+    """*count* UUIDv7 of *unix_ms*: half the time of `at` for each, and one call of the kernel."""
+    digits = os.urandom(10 * count).hex()
+    moment = f"{unix_ms:012x}"
+    head = f"{moment[:8]}-{moment[8:]}-7"
+    return [
+        f"{head}{digits[at + 1 : at + 4]}-{_VARIANTS[digits[at + 4]]}{digits[at + 5 : at + 8]}"
+        f"-{digits[at + 8 : at + 20]}"
+        for at in range(0, 20 * count, 20)
+    ]
 
 
 def is_id(text: str) -> bool:

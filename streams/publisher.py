@@ -130,6 +130,11 @@ class _Batch:
             and self.cost + cost <= topology.BATCH_BYTES_MAX
         )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more like those in it would find no room."""
+        return not self.has_room(1, self.cost // self.count)
+
     def add(self, items: Sequence[ExecuteItem], cost: int, waiter: Waiter) -> None:
         self.items.extend(items)
         self.waiters.append(waiter)
@@ -191,13 +196,18 @@ class GroupCommit:
         batch = self._gathering.get(key)
         if batch is not None and not batch.has_room(len(items), cost):
             self._seal(key)
+            self._end_turn_soon()
             batch = None
         if batch is None:
             linger = asyncio.get_running_loop().call_later(LINGER_S, self._linger, key)
             batch = self._gathering[key] = _Batch(key, linger)
         batch.add(items, cost, waiter)
         self._pending_bytes += cost
-        if self._may_leave(key):
+        if batch.is_full:
+            # Nobody can join it: lingering for the answers to earlier ones would gain nothing.
+            self._seal(key)
+            self._end_turn_soon()
+        elif self._may_leave(key):
             self._end_turn_soon()
 
     def answered(self, item_id: str) -> None:

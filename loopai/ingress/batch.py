@@ -1,53 +1,59 @@
-"""`POST /api/v1/batch/execute`: many inputs in one request, each with its own result."""
+"""`POST /api/v1/batch/execute`: many inputs in one request, each with its own result.
+
+As JSON, or as lines of JSON: then results are written while items are still being read, and a batch
+has no end of its own. Both are one `flow.Flow`; here is how items and results look.
+"""
 
 import asyncio
+import functools
 import time
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Annotated, Final
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
-from loopai import errors, views
-from loopai.ingress import bodies, dispatch, execute, problems, services
+from loopai import errors
+from loopai.ingress import bodies, execute, flow, ndjson, problems, services
 from streams import ids
-from streams.messages import ExecuteItem, ExecutionError, TaskHead
+from streams.messages import Problem
 
-CONCURRENCY = 2_048
-"""Items of one batch on their way at once: eight full messages, enough to keep the bus busy."""
+NDJSON: Final = "application/x-ndjson"
+NDJSON_TYPES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
+IDLE_S: Final = 60.0
+"""How long a stream of items may bring nothing while nothing is on its way: as long as proxies
+commonly wait for a silent peer (nginx's `proxy_read_timeout`), so both ends learn of it at once."""
+WRITE_BYTES: Final = 64 * 1024
+"""Results of a JSON answer gather to this size: below it the answer leaves in one piece."""
 
-
-class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    input: msgspec.Raw
-    id: str | None = None
-    force_validation: bool = False
+Concurrency = Annotated[int, msgspec.Meta(ge=1, le=flow.CONCURRENCY)]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task_id: str
     """Id or name."""
-    items: list[Item]
+    items: list[flow.Item]
     version: int | None = None
-    max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=CONCURRENCY)] = CONCURRENCY
+    max_concurrency: Concurrency = flow.CONCURRENCY
     stop_on_first_error: bool = False
     timeout_ms: int | None = None
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    """The caller's id of the item, or its index."""
-    execution_id: str | None
-    status: str
-    output: msgspec.Raw = views.NULL
-    error_message: str | None = None
-    error: ExecutionError | None = None
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same of a stream, where lines are the items."""
+
+    task_id: str
     version: int | None = None
-    latency_ms: float | None = None
-    sampled_for_validation: bool = False
+    ordered: bool = True
+    max_concurrency: Concurrency = flow.CONCURRENCY
+    stop_on_first_error: bool = False
+    timeout_ms: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str
     task_id: str
     total: int
@@ -55,17 +61,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     """Every item that has another status than `success`."""
     duration_ms: float
-    results: list[Result]
 
 
-_decoder = msgspec.json.Decoder(Batch)
+class LastLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    summary: Summary
+    problem: Problem | None = None
+    """Why the stream ended before its end."""
+
+
+_batch = msgspec.json.Decoder(Batch)
+_item = msgspec.json.Decoder(flow.Item)
+_encoder = msgspec.json.Encoder()
 
 
 async def execute_batch(request: Request) -> Response:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return await (_stream(request) if media_type in NDJSON_TYPES else _whole(request))
+
+
+async def _whole(request: Request) -> Response:
     started = time.perf_counter()
     shared = services.of(request)
     raw = await bodies.read(request, shared.settings.batch_bytes_max)
-    body = bodies.decode(raw, _decoder)
+    body = bodies.decode(raw, _batch)
     if len(body.items) > shared.settings.batch_items_max:
         message = f"a batch holds at most {shared.settings.batch_items_max} items"
         raise errors.ApiError(
@@ -74,108 +92,221 @@ async def execute_batch(request: Request) -> Response:
     task = await shared.catalog.task(services.TENANT, body.task_id)
     timeout_ms = execute.timeout(body.timeout_ms, shared)
     await execute.require_version(shared, task, body.version)
-    run = _Run(shared, task, body, timeout_ms, problems.trace_id(request))
-    results = await run.all()
-    succeeded = sum(result.status == "success" for result in results)
-    return bodies.json(
-        Answer(
-            batch_id=ids.new(),
-            task_id=task.id,
-            total=len(results),
-            succeeded=succeeded,
-            failed=len(results) - succeeded,
-            duration_ms=round((time.perf_counter() - started) * 1000, 3),
-            results=results,
-        )
+    terms = flow.Terms(
+        task=task,
+        version=body.version,
+        timeout_ms=timeout_ms,
+        trace_id=problems.trace_id(request),
+        place="/items/{}/input".format,
+        encode=_elements,
+        max_concurrency=body.max_concurrency,
+        stop_on_first_error=body.stop_on_first_error,
     )
+    return _Answer(_Run(shared, terms, started), _of_items(body.items), _give_array)
+
+
+async def _stream(request: Request) -> Response:
+    started = time.perf_counter()
+    shared = services.of(request)
+    query = _query(request)
+    task = await shared.catalog.task(services.TENANT, query.task_id)
+    try:
+        timeout_ms = execute.timeout(query.timeout_ms, shared)
+    except errors.ApiError as error:
+        raise errors.ApiError("INVALID_QUERY", error.detail) from error
+    await execute.require_version(shared, task, query.version)
+    terms = flow.Terms(
+        task=task,
+        version=query.version,
+        timeout_ms=timeout_ms,
+        trace_id=problems.trace_id(request),
+        place="line {}, /input".format,
+        encode=_encoder.encode_lines,
+        max_concurrency=query.max_concurrency,
+        stop_on_first_error=query.stop_on_first_error,
+        ordered=query.ordered,
+        patient=True,
+    )
+    return _Answer(_Run(shared, terms, started), _feed_lines, _give_lines)
+
+
+def _query(request: Request) -> Query:
+    """The parameters of a stream. INVALID_QUERY."""
+    given = {bodies.snake_case(name): value for name, value in request.query_params.items()}
+    try:
+        return msgspec.convert(given, Query, strict=False)
+    except msgspec.ValidationError as error:
+        raise errors.ApiError("INVALID_QUERY", f"in the query: {error}") from error
 
 
 class _Run:
-    """One batch on its way: a few tasks take items in order, each waits for its own result."""
+    """One batch, from its items to its summary. `problem` is why a stream ended early."""
 
-    def __init__(
-        self,
-        shared: services.Services,
-        task: TaskHead,
-        body: Batch,
-        timeout_ms: int,
-        trace_id: str,
-    ) -> None:
-        self._shared = shared
-        self._task = task
-        self._body = body
-        self._timeout_ms = timeout_ms
-        self._trace_id = trace_id
-        self._stopped = False
+    def __init__(self, shared: services.Services, terms: flow.Terms, started: float) -> None:
+        self.line_bytes_max = shared.settings.body_bytes_max
+        self.flow = flow.Flow(shared.dispatcher, terms)
+        self.problem: Problem | None = None
+        self.id = ids.new()
+        self.task_id = terms.task.id
+        self._started = started
 
-    async def all(self) -> list[Result]:
-        items = self._body.items
-        results: list[Result | None] = [None] * len(items)
-        order = iter(range(len(items)))
-
-        async def take() -> None:
-            for index in order:
-                results[index] = await self._one(index, items[index])
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._body.max_concurrency, len(items))):
-                group.create_task(take())
-        return [result for result in results if result is not None]
-
-    async def _one(self, index: int, wanted: Item) -> Result:
-        name = str(index) if wanted.id is None else wanted.id
-        if self._stopped:
-            return _failed(name, "cancelled", "CANCELLED", "an earlier item failed")
-        try:
-            item = self._item(index, wanted)
-        except errors.ApiError as error:
-            result = _failed(name, "rejected", error.code, error.detail)
-            # Other requests get their turn between items that never wait for anything.
-            await asyncio.sleep(0)
-        else:
-            result = await self._executed(item, name)
-        if result.status != "success" and self._body.stop_on_first_error:
-            self._stopped = True
-        return result
-
-    def _item(self, index: int, wanted: Item) -> ExecuteItem:
-        return dispatch.item(
-            execute.checked_input(self._task, wanted.input, f"/items/{index}/input"),
-            version=self._body.version,
-            timeout_ms=self._timeout_ms,
-            force_validation=wanted.force_validation,
-            trace_id=self._trace_id,
-        )
-
-    async def _executed(self, item: ExecuteItem, name: str) -> Result:
-        try:
-            record = await self._shared.dispatcher.execute(self._task, item, "bulk")
-        except errors.ApiError as error:
-            status = "timeout" if error.code == "DEADLINE_PASSED" else "rejected"
-            return _failed(name, status, error.code, error.detail, item.id)
-        return Result(
-            id=name,
-            execution_id=record.id,
-            status=record.status,
-            output=views.NULL if record.output is None else msgspec.Raw(record.output),
-            error_message=record.error.message if record.error else None,
-            error=record.error,
-            version=record.version,
-            latency_ms=record.latency_ms.total,
-            sampled_for_validation=record.sampled_for_validation,
+    def summary(self) -> Summary:
+        return Summary(
+            batch_id=self.id,
+            task_id=self.task_id,
+            total=self.flow.total,
+            succeeded=self.flow.succeeded,
+            failed=self.flow.total - self.flow.succeeded,
+            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
         )
 
 
-def _failed(
-    name: str, status: str, code: str, message: str, execution_id: str | None = None
-) -> Result:
-    return Result(
-        id=name,
-        execution_id=execution_id,
-        status=status,
-        error_message=message,
-        error=ExecutionError(type=code, message=message),
-    )
+class _Pieces:
+    """The body as it comes, a piece ahead; and whether the client is still there."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
+
+    async def hear(self) -> None:
+        """Receive for ever: also behind the body, as only that tells of a client that leaves.
+
+        Raises ClientDisconnect.
+        """
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            await self._queue.put(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._queue.put(None)
+
+    async def next(self) -> bytes | None:
+        """The next piece; None behind the last."""
+        return await self._queue.get()
+
+
+Feed = Callable[[_Run, _Pieces], Coroutine[None, None, None]]
+Give = Callable[[_Run, Send], Coroutine[None, None, None]]
+
+
+class _Answer(Response):
+    """Runs *feed*, which takes items, and *give*, which writes the answer, side by side."""
+
+    def __init__(self, run: _Run, feed: Feed, give: Give) -> None:
+        super().__init__()
+        self._run, self._feed, self._give = run, feed, give
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = _Pieces(receive)
+        try:
+            async with asyncio.TaskGroup() as group:
+                hearing = group.create_task(pieces.hear())
+                group.create_task(self._feed(self._run, pieces))
+                # The first receive tells `100 Continue` to who waits for it; then comes the answer.
+                await asyncio.sleep(0)
+                await self._give(self._run, send)
+                hearing.cancel()
+        except* ClientDisconnect:
+            pass  # nobody is left to be told
+        finally:
+            self._run.flow.close()
+
+
+def _of_items(items: list[flow.Item]) -> Feed:
+    """Feeds what has come already."""
+
+    async def feed(run: _Run, _pieces: _Pieces) -> None:
+        await run.flow.take(enumerate(items))
+        run.flow.end()
+
+    return feed
+
+
+async def _give_array(run: _Run, send: Send) -> None:
+    """Results in an object, as they come: it is nowhere in memory as a whole."""
+    parts, size, started, comma = [b'{"results":['], 0, False, b""
+    async for elements in run.flow.results():
+        parts += (comma, elements)
+        comma = b","
+        size += len(elements)
+        if size > WRITE_BYTES:
+            if not started:
+                await send(_start("application/json"))
+                started = True
+            await send(_body(b"".join(parts), more=True))
+            parts, size = [], 0
+    parts += (b"],", _encoder.encode(run.summary())[1:])
+    body = b"".join(parts)
+    if not started:
+        await send(_start("application/json", len(body)))
+    await send(_body(body, more=False))
+
+
+def _elements(results: list[flow.Result]) -> bytes:
+    """*results* as elements of an array, without its brackets."""
+    return _encoder.encode(results)[1:-1]
+
+
+async def _feed_lines(run: _Run, pieces: _Pieces) -> None:
+    lines = ndjson.Lines(run.line_bytes_max)
+    entries = functools.partial(_entries, bytes_max=run.line_bytes_max)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                piece = await pieces.next()
+        except TimeoutError:
+            if run.flow.is_idle:
+                run.problem = Problem(code="INPUT_IDLE", message=f"no item came for {IDLE_S:g} s")
+                break
+            continue  # it may well wait for what is on its way
+        if piece is None:
+            await run.flow.take(entries(lines.rest()))
+            break
+        await run.flow.take(entries(lines.feed(piece)))
+    run.flow.end()
+
+
+def _entries(
+    lines: Iterable[tuple[int, bytes | ndjson.TooLong]], bytes_max: int
+) -> Iterator[flow.Entry]:
+    """The items of *lines*; an error for a line that has none."""
+    # One by one: to decode all lines of a piece at once would save 15 ns each, and tell nothing of
+    # the one that is wrong.
+    for number, line in lines:
+        try:
+            if isinstance(line, ndjson.TooLong):
+                raise bodies.too_large("the line", bytes_max)
+            yield number, _decoded(line)
+        except errors.ApiError as error:
+            detail = error.detail.replace("the body", "the line", 1)
+            yield number, errors.ApiError(error.code, f"line {number}: {detail}")
+
+
+def _decoded(line: bytes) -> flow.Item:
+    try:
+        return _item.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return bodies.decode(line, _item)
+
+
+async def _give_lines(run: _Run, send: Send) -> None:
+    await send(_start(NDJSON))
+    async for lines in run.flow.results():
+        await send(_body(lines, more=True))
+    last = LastLine(summary=run.summary(), problem=run.problem)
+    await send(_body(_encoder.encode_lines([last]), more=False))
+
+
+def _start(media_type: str, length: int | None = None) -> Message:
+    headers = [(b"content-type", media_type.encode())]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _body(part: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": part, "more_body": more}
 
 
 routes = [Route("/batch/execute", execute_batch, methods=["POST"])]

@@ -119,4 +119,9 @@ def _snake_case(body: bytes) -> bytes:
 
 
 def _renamed(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    return {_CAMEL.sub(r"_\1", name).lower(): value for name, value in fields.items()}
+    return {snake_case(name): value for name, value in fields.items()}
+
+
+def snake_case(name: str) -> str:
+    """`task_id` for `taskId`."""
+    return _CAMEL.sub(r"_\1", name).lower()

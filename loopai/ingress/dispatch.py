@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from nats.aio.msg import Msg
@@ -10,7 +11,7 @@ from loopai import errors
 from loopai.observe.metrics import IngressMetrics
 from streams import codec, ids, publisher, subjects
 from streams.connection import Connection
-from streams.messages import ExecuteItem, ExecutionRecord, Lane, TaskHead
+from streams.messages import ExecuteItem, ExecutionRecord, ExecutionStatus, Lane, TaskHead
 
 GRACE_S: Final = 0.5
 """How long past its deadline an answer is waited for: a timeout is reported at the deadline."""
@@ -69,9 +70,72 @@ class _Waiting:
         if self._owner.forget(self.item.id):
             self.waiter.failed(_refused(error, self.task, self.item))
 
+    def take(self, record: ExecutionRecord) -> None:
+        self.timer.cancel()
+        self.waiter.take(record)
+
     def _expire(self) -> None:
         if self._owner.forget(self.item.id):
             self.waiter.failed(_late(self.item))
+
+
+class Chunk:
+    """Items that were sent together, and the records that have come of them.
+
+    Whoever sent them is told once: when all have come, when they could not be published, or when
+    their time is up. `error` says then why those without a record have none.
+    """
+
+    __slots__ = ("_ended", "_is_over", "_owner", "_task", "_timer", "failure", "items", "records")
+
+    def __init__(
+        self,
+        owner: "Dispatcher",
+        task: TaskHead,
+        items: Sequence[ExecuteItem],
+        ended: Callable[[], None],
+    ) -> None:
+        self._owner = owner
+        self._task = task
+        self._ended = ended
+        self._is_over = False
+        self.items = items
+        self.records: dict[str, ExecutionRecord] = {}
+        self.failure: Exception | None = None
+        """BacklogFull or NotPublished, if that is what happened to them."""
+        left_s = max(item.deadline_ms for item in items) / 1000 - time.time() + GRACE_S
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._end)
+
+    def stored(self) -> None:
+        """Their records will come, or their time runs out."""
+
+    def failed(self, error: Exception) -> None:
+        self._end(error)
+
+    def take(self, record: ExecutionRecord) -> None:
+        self.records[record.id] = record
+        if len(self.records) == len(self.items):
+            self._end()
+
+    def forget(self) -> bool:
+        """Nobody waits for them any more; False when it has ended already."""
+        if self._is_over:
+            return False
+        self._is_over = True
+        self._timer.cancel()
+        self._owner.forget_chunk(self)
+        return True
+
+    def error(self, item: ExecuteItem) -> errors.ApiError:
+        """Why *item*, one of those without a record, has none."""
+        if self.failure is None:
+            return _late(item)
+        return _refused(self.failure, self._task, item)
+
+    def _end(self, failure: Exception | None = None) -> None:
+        if self.forget():
+            self.failure = failure
+            self._ended()
 
 
 class Dispatcher:
@@ -81,7 +145,7 @@ class Dispatcher:
         self._connection = connection
         self._subject = subjects.reply(instance)
         self._commit = publisher.GroupCommit(connection, reply_to=self._subject)
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _Waiting | Chunk] = {}
         self._count = metrics.execution_counts()
         metrics.batches_of(self._commit)
         metrics.waiting.set_function(lambda: len(self._waiting))
@@ -98,7 +162,7 @@ class Dispatcher:
         """Return when *item* is stored on the bus; nobody waits for its result here."""
         waiter = publisher.Confirmation()
         try:
-            self._send(task, item, lane, waiter)
+            self._send(task, (item,), lane, waiter)
             await waiter.future
         except (publisher.BacklogFull, publisher.NotPublished) as error:
             raise _refused(error, task, item) from error
@@ -132,37 +196,61 @@ class Dispatcher:
         """
         waiting = _Waiting(self, task, item, waiter)
         try:
-            self._send(task, item, lane, waiting)
+            self._send(task, (item,), lane, waiting)
         except publisher.BacklogFull:
             waiting.timer.cancel()
             raise
         self._waiting[item.id] = waiting
 
+    def begin_chunk(
+        self, task: TaskHead, items: Sequence[ExecuteItem], lane: Lane, ended: Callable[[], None]
+    ) -> Chunk:
+        """Send *items*, of one message's size at most, together; *ended* is called once, later.
+
+        One entry in a table is all that an item costs: one waiter and one timer serve them all.
+        """
+        chunk = Chunk(self, task, items, ended)
+        self._waiting.update(dict.fromkeys([item.id for item in items], chunk))
+        try:
+            self._send(task, items, lane, chunk)
+        except publisher.BacklogFull as error:
+            # Never before this returns: its caller has yet to note the chunk.
+            asyncio.get_running_loop().call_soon(chunk.failed, error)
+        return chunk
+
     def forget(self, execution_id: str) -> bool:
-        """Whoever waits for this record does so no more; False when nobody did."""
+        """Whoever waits for this record, begun singly, does so no more; False when nobody did."""
         waiting = self._waiting.pop(execution_id, None)
-        if waiting is None:
+        if not isinstance(waiting, _Waiting):
             return False
         waiting.timer.cancel()
         return True
 
+    def forget_chunk(self, chunk: Chunk) -> None:
+        """No record of *chunk* is waited for any more."""
+        if len(chunk.records) < len(chunk.items):
+            for item in chunk.items:
+                self._waiting.pop(item.id, None)
+
     def _send(
-        self, task: TaskHead, item: ExecuteItem, lane: Lane, waiter: publisher.Waiter
+        self, task: TaskHead, items: Sequence[ExecuteItem], lane: Lane, waiter: publisher.Waiter
     ) -> None:
         self._commit.submit(
-            (item,), waiter, lane=lane, tenant=task.tenant, task=task.name, task_id=task.id
+            items, waiter, lane=lane, tenant=task.tenant, task=task.name, task_id=task.id
         )
 
     async def _answered(self, message: Msg) -> None:
         records = codec.RECORDS.decode(message.data).records
         if records:
             self._commit.answered(records[0].id)
+        counts: dict[ExecutionStatus, int] = {}
         for record in records:
             waiting = self._waiting.pop(record.id, None)
             if waiting is not None:
-                waiting.timer.cancel()
-                self._count[record.status].inc()
-                waiting.waiter.take(record)
+                counts[record.status] = counts.get(record.status, 0) + 1
+                waiting.take(record)
+        for status, count in counts.items():
+            self._count[status].inc(count)
 
 
 def _late(item: ExecuteItem) -> errors.ApiError:
@@ -205,4 +293,31 @@ def item(
         deadline_ms=ids.minted_ms(execution_id) + timeout_ms,
         force_validation=force_validation,
         trace_id=trace_id,
+    )
+
+
+def items(
+    encoded_inputs: Sequence[bytes],
+    flagged: Sequence[bool],
+    *,
+    version: int | None,
+    timeout_ms: int,
+    trace_id: str,
+) -> tuple[ExecuteItem, ...]:
+    """New items for `begin_chunk`; *flagged* says of each whether validation is forced."""
+    now_ms = time.time_ns() // 1_000_000
+    minted = ids.several(now_ms, len(encoded_inputs))
+    deadline_ms = now_ms + timeout_ms
+    return tuple(
+        ExecuteItem(
+            id=execution_id,
+            input=encoded_input,
+            version=version,
+            deadline_ms=deadline_ms,
+            force_validation=force_validation,
+            trace_id=trace_id,
+        )
+        for execution_id, encoded_input, force_validation in zip(
+            minted, encoded_inputs, flagged, strict=True
+        )
     )
