@@ -36,6 +36,14 @@ def cpu_s(roots: Collection[int]) -> float:
     return sum(each.cpu_s for each in found.values())
 
 
+def own(pid: int) -> Process:
+    """*pid* as it is now, without those below it."""
+    found = _read(Path(f"/proc/{pid}"))
+    if found is None:
+        raise ProcessLookupError(pid)
+    return found
+
+
 def _every() -> dict[int, Process]:
     every = {}
     for folder in Path("/proc").iterdir():

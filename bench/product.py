@@ -19,11 +19,20 @@ EXECUTE = f"/api/v1/tasks/{TASK}/execute"
 @contextlib.asynccontextmanager
 async def running(sync: Sync) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a fresh stack with an active program, on one warm connection."""
-    async with contextlib.AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="loopai-bench-"))
-        options = Options(http="127.0.0.1:0", data_dir=Path(folder), nats_port=None, sync=sync)
-        started = await stack.enter_async_context(Stack(options, lambda *_: None))
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=started.url, timeout=60))
+    async with stack(sync) as (_, http):
+        yield http
+
+
+@contextlib.asynccontextmanager
+async def stack(sync: Sync, workers: int = 1) -> AsyncIterator[tuple[Stack, httpx.AsyncClient]]:
+    """The same and the stack itself, with so many executors."""
+    async with contextlib.AsyncExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="loopai-bench-"))
+        options = Options(
+            http="127.0.0.1:0", data_dir=Path(folder), nats_port=None, sync=sync, workers=workers
+        )
+        started = await opened.enter_async_context(Stack(options, lambda *_: None))
+        http = await opened.enter_async_context(httpx.AsyncClient(base_url=started.url, timeout=60))
         task = {"name": TASK, "input_schema": {"type": "object"}}
         (await http.post("/api/v1/tasks", json=task)).raise_for_status()
         program = {"code": CODE, "activate": True}
@@ -31,4 +40,4 @@ async def running(sync: Sync) -> AsyncIterator[httpx.AsyncClient]:
         answer.raise_for_status()
         for _ in range(50):
             (await http.post(EXECUTE, json={"input": INPUT})).raise_for_status()
-        yield http
+        yield started, http

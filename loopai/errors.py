@@ -24,7 +24,9 @@ CODES: Final[dict[str, Code]] = {
     "TASK_ALREADY_EXISTS": Code(409, "The tenant has a task of this name already."),
     "NO_ACTIVE_VERSION": Code(409, "The task has no active version to execute."),
     "ARTIFACT_NOT_ACTIVATABLE": Code(409, "A draft or failed artifact cannot become active."),
-    "INPUT_IDLE": Code(408, "A stream of items brought nothing for a minute, and nothing ran."),
+    "INPUT_IDLE": Code(
+        408, "A stream of items brought none for too long, while none was on its way."
+    ),
     "CONFLICT": Code(409, "Others kept changing the same document; try again."),
     "PRECONDITION_FAILED": Code(412, "If-Match names a revision that is not the current one."),
     "BODY_TOO_LARGE": Code(413, "The body is larger than the limit."),

@@ -5,7 +5,6 @@ has no end of its own. Both are one `flow.Flow`; here is how items and results l
 """
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Final
@@ -23,9 +22,6 @@ from streams.messages import Problem
 
 NDJSON: Final = "application/x-ndjson"
 NDJSON_TYPES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
-IDLE_S: Final = 60.0
-"""How long a stream of items may bring nothing while nothing is on its way: as long as proxies
-commonly wait for a silent peer (nginx's `proxy_read_timeout`), so both ends learn of it at once."""
 WRITE_BYTES: Final = 64 * 1024
 """Results of a JSON answer gather to this size: below it the answer leaves in one piece."""
 
@@ -69,7 +65,7 @@ class LastLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why the stream ended before its end."""
 
 
-_batch = msgspec.json.Decoder(Batch)
+_decoder = msgspec.json.Decoder(Batch)
 _item = msgspec.json.Decoder(flow.Item)
 _encoder = msgspec.json.Encoder()
 
@@ -83,7 +79,7 @@ async def _whole(request: Request) -> Response:
     started = time.perf_counter()
     shared = services.of(request)
     raw = await bodies.read(request, shared.settings.batch_bytes_max)
-    body = bodies.decode(raw, _batch)
+    body = bodies.decode(raw, _decoder)
     if len(body.items) > shared.settings.batch_items_max:
         message = f"a batch holds at most {shared.settings.batch_items_max} items"
         raise errors.ApiError(
@@ -143,7 +139,7 @@ class _Run:
     """One batch, from its items to its summary. `problem` is why a stream ended early."""
 
     def __init__(self, shared: services.Services, terms: flow.Terms, started: float) -> None:
-        self.line_bytes_max = shared.settings.body_bytes_max
+        self.settings = shared.settings
         self.flow = flow.Flow(shared.dispatcher, terms)
         self.problem: Problem | None = None
         self.id = ids.new()
@@ -249,21 +245,21 @@ def _elements(results: list[flow.Result]) -> bytes:
 
 
 async def _feed_lines(run: _Run, pieces: _Pieces) -> None:
-    lines = ndjson.Lines(run.line_bytes_max)
-    entries = functools.partial(_entries, bytes_max=run.line_bytes_max)
+    bytes_max, idle_s = run.settings.body_bytes_max, run.settings.batch_idle_s
+    lines = ndjson.Lines(bytes_max)
     while True:
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with asyncio.timeout(idle_s):
                 piece = await pieces.next()
         except TimeoutError:
             if run.flow.is_idle:
-                run.problem = Problem(code="INPUT_IDLE", message=f"no item came for {IDLE_S:g} s")
+                run.problem = Problem(code="INPUT_IDLE", message=f"no item came for {idle_s} s")
                 break
             continue  # it may well wait for what is on its way
         if piece is None:
-            await run.flow.take(entries(lines.rest()))
+            await run.flow.take(_entries(lines.rest(), bytes_max))
             break
-        await run.flow.take(entries(lines.feed(piece)))
+        await run.flow.take(_entries(lines.feed(piece), bytes_max))
     run.flow.end()
 
 

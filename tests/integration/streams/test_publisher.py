@@ -80,6 +80,24 @@ async def test_items_submitted_together_are_not_parted(bus: connection.Connectio
     assert [len(items) for items in batches] == [200, 200, 100]
 
 
+async def test_full_messages_wait_for_nobody(bus: connection.Connection) -> None:
+    """However many are unanswered: nobody could join them. What has room lingers as ever."""
+    commit = publisher.GroupCommit(bus, reply_to="r")
+    large = topology.BATCH_BYTES_MAX // 4
+    groups = [[_item() for _ in range(topology.ITEMS_MAX)] for _ in range(5)]
+    groups += [[_item(large) for _ in range(3)] for _ in range(5)]
+    groups.append([_item()])
+    for items in groups:
+        commit.submit(
+            items, publisher.Confirmation(), lane="bulk", tenant="d", task="t", task_id="id"
+        )
+    await asyncio.sleep(0)
+
+    assert len(commit._in_flight) == 10
+    assert [batch.count for batch in commit._gathering.values()] == [1]
+    await commit.close()
+
+
 async def test_batches_stay_below_their_byte_limit(bus: connection.Connection) -> None:
     """Large inputs make small batches; one above the limit goes alone."""
     commit = publisher.GroupCommit(bus, reply_to="r")

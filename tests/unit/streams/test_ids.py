@@ -35,3 +35,12 @@ def test_ids_of_later_times_sort_later() -> None:
 def test_anything_else_is_no_id(text: str) -> None:
     """Other UUIDs, other spellings and other texts cannot be looked up by time."""
     assert not ids.is_id(text)
+
+
+def test_several_are_ids_of_their_time_and_all_different() -> None:
+    """What is minted at once looks as if it were minted one by one."""
+    minted = ids.several(1_700_000_000_123, 1000)
+    assert len(set(minted)) == 1000
+    assert all(ids.is_id(each) for each in minted)
+    assert {ids.minted_ms(each) for each in minted} == {1_700_000_000_123}
+    assert {each[19] for each in minted} == set("89ab")
