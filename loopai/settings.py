@@ -35,8 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes_max: int = 16 * MIB
     batch_items_max: int = 10_000
     batch_idle_s: int = 60
-    """How long a stream of items may bring none while none is on its way: as long as proxies wait
-    for a silent peer, such as nginx with its `proxy_read_timeout`."""
+    """How long a batch may stand still: no line comes and none is on its way, or no result is read.
+
+    As long as proxies wait for a silent peer, such as nginx with its `proxy_read_timeout`.
+    """
     timeout_ms: int = 30_000
     """How long an execute request waits for its result unless it says otherwise."""
     timeout_ms_max: int = 300_000

@@ -182,6 +182,10 @@ class _Pieces:
         return await self._queue.get()
 
 
+class Unread(Exception):  # noqa: N818 (it says what the answer is)
+    """The client does not read what it is answered."""
+
+
 Feed = Callable[[_Run, _Pieces], Coroutine[None, None, None]]
 Give = Callable[[_Run, Send], Coroutine[None, None, None]]
 
@@ -195,18 +199,31 @@ class _Answer(Response):
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         pieces = _Pieces(receive)
+        started = left = False
+
+        async def write(message: Message) -> None:
+            nonlocal started
+            started = True
+            try:
+                async with asyncio.timeout(self._run.settings.batch_idle_s):
+                    await send(message)
+            except TimeoutError as error:
+                raise Unread from error
+
         try:
             async with asyncio.TaskGroup() as group:
                 hearing = group.create_task(pieces.hear())
                 group.create_task(self._feed(self._run, pieces))
                 # The first receive tells `100 Continue` to who waits for it; then comes the answer.
                 await asyncio.sleep(0)
-                await self._give(self._run, send)
+                await self._give(self._run, write)
                 hearing.cancel()
-        except* ClientDisconnect:
-            pass  # nobody is left to be told
+        except* (ClientDisconnect, Unread):
+            left = True
         finally:
             self._run.flow.close()
+        if left and not started:
+            raise ClientDisconnect
 
 
 def _of_items(items: list[flow.Item]) -> Feed:
@@ -288,8 +305,18 @@ def _decoded(line: bytes) -> flow.Item:
 
 async def _give_lines(run: _Run, send: Send) -> None:
     await send(_start(NDJSON))
-    async for lines in run.flow.results():
-        await send(_body(lines, more=True))
+    try:
+        async for lines in run.flow.results():
+            await send(_body(lines, more=True))
+    except Unread:
+        # Perhaps it wants to write all before it reads: it waits for us, and we for it. So that it
+        # comes to the line that says so, the rest of what it writes is taken, and dropped.
+        run.flow.close()
+        idle_s = run.settings.batch_idle_s
+        run.problem = Problem(
+            code="RESULTS_UNREAD", message=f"no result was read for {idle_s} s; the rest is dropped"
+        )
+        await run.flow.ended()
     last = LastLine(summary=run.summary(), problem=run.problem)
     await send(_body(_encoder.encode_lines([last]), more=False))
 

@@ -135,7 +135,8 @@ class Flow:
         self._changed = asyncio.Event()
         self._freed = asyncio.Event()
         self._stopped = False
-        self._ended = False
+        self._ended = asyncio.Event()
+        self._closed = False
         self.total = 0
         self.succeeded = 0
 
@@ -148,17 +149,23 @@ class Flow:
         """Send *entries* as there is room for them; what is no item is answered all the same."""
         for group in self._cut(entries):
             part = await self._checked(group)
-            while not self._has_room(part):
+            while not self._closed and not self._has_room(part):
                 self._freed.clear()
                 await self._freed.wait()
+            if self._closed:
+                return
             self._send(part)
             # A part takes about a millisecond; then everybody else has a turn.
             await asyncio.sleep(0)
 
     def end(self) -> None:
         """Nothing more will be taken."""
-        self._ended = True
+        self._ended.set()
         self._changed.set()
+
+    async def ended(self) -> None:
+        """Wait until nothing more is to be taken."""
+        await self._ended.wait()
 
     async def results(self) -> AsyncIterator[bytes]:
         """Results of one part after the other, encoded; those that are read make room."""
@@ -169,19 +176,25 @@ class Flow:
                 self._on_way -= len(part.slots)
                 self._bytes -= part.cost
                 self._freed.set()
-            if self._ended and not self._parts:
+            if self._ended.is_set() and not self._parts:
                 return
             self._changed.clear()
             await self._changed.wait()
 
     def close(self) -> None:
-        """Nobody waits for what is still on its way. What is on the bus is recorded."""
+        """Nobody waits for what is still on its way, and what else comes is dropped.
+
+        What is on the bus is run and recorded all the same.
+        """
         for part in self._parts:
             if part.retry is not None:
                 part.retry.cancel()
             if part.sent is not None:
                 part.sent.forget()
         self._parts.clear()
+        self._on_way = 0
+        self._closed = True
+        self._freed.set()
 
     def _cut(self, entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         """Groups of *entries*, each of the size of a message at most, or a single one."""

@@ -22,7 +22,7 @@ class Stream:
     @classmethod
     async def opened(cls, url: httpx.URL, headers: str = "", **query: Any) -> Self:
         """A stream with its head sent; *headers* are lines of their own."""
-        reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**22)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
         asked = httpx.QueryParams({"task_id": "upper", **query})
         writer.write(
             f"POST {PATH}?{asked} HTTP/1.1\r\nhost: {url.host}\r\n{headers}"

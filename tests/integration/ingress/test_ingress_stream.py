@@ -281,7 +281,7 @@ async def test_a_client_that_leaves_a_json_batch_is_forgotten(front: System) -> 
 async def test_a_slow_reader_holds_up_its_own_items(system: System, open_stream: Open) -> None:
     """Nothing is taken in while results wait to be read; in the end all are there."""
     await system.create(code=LONG)
-    count = 8_000
+    count = 12_000
     stream = await open_stream(system)
 
     async def write() -> None:
@@ -303,6 +303,28 @@ async def test_a_slow_reader_holds_up_its_own_items(system: System, open_stream:
     await writing
     assert [each["id"] for each in results] == [str(n + 1) for n in range(count)]
     assert last["summary"]["succeeded"] == count
+
+
+async def test_a_client_that_writes_all_before_it_reads_is_told(
+    broker: Broker, bus: connection.Connection, tmp_path: Path, open_stream: Open
+) -> None:
+    """It would wait for us, as we for it: the rest is dropped, and the last line says so."""
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(executor,), batch_idle_s=1
+        )
+        await system.create(code="def run(input):\n    return input * 10\n")
+        stream = await open_stream(system)
+        for _ in range(300):  # 30 MB, more than any socket takes
+            await stream.send(*[{"input": "a" * 1000}] * 100)
+        stream.end()
+
+        results, last = await stream.rest()
+
+        assert last["problem"]["code"] == "RESULTS_UNREAD"
+        assert [each["id"] for each in results] == [str(n + 1) for n in range(len(results))]
+        assert 0 < len(results) < 10_000
+        assert waiting(system) == 0
 
 
 async def test_a_full_queue_is_waited_for(broker: Broker, front: System, open_stream: Open) -> None:
