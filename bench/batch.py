@@ -110,7 +110,7 @@ async def _running(workers: int) -> AsyncIterator[Product]:
         bus = await connection.connect(stack.nats_url, name="bench")
         try:
             found = Product(http, bus, processes.children() - before)
-            found.asked = await _recorded(found)  # to warm up
+            found.asked = await _recorded(found)
             yield found
         finally:
             await bus.close()
@@ -134,12 +134,12 @@ async def _measure() -> "Found":
     }
     async with contextlib.AsyncExitStack() as stack:
         started = {each: await stack.enter_async_context(_running(each)) for each in WORKERS}
-        for number in range(ROUNDS + 1):
+        for each in started.values():
+            await _sample(each, _json)  # to warm up
+        for _ in range(ROUNDS):
             for workers, each in started.items():
                 for way, run in ways.items():
-                    sample = await _sample(each, run)
-                    if number:  # the first round warms up
-                        samples.setdefault((workers, way), []).append(sample)
+                    samples.setdefault((workers, way), []).append(await _sample(each, run))
         resident_mb = await _long(started[WORKERS[-1]])
         return Found(
             samples=samples,
