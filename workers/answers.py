@@ -1,7 +1,6 @@
 """Audit before answer: records are stored, then whoever waits is told, then comes the ack."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -9,7 +8,8 @@ from loopai import errors, views
 from streams import codec, publisher, replay, subjects
 from streams.connection import Connection
 from streams.consumer import Delivery
-from streams.messages import Event, ExecutionRecord, RecordBatch
+from streams.messages import ExecutionRecord, RecordBatch
+from workers import events
 
 MESSAGE_BYTES_MAX = 2 * 1024 * 1024
 """Records of one message, unless a single one is larger."""
@@ -21,9 +21,13 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 async def record(
-    connection: Connection, records: Sequence[ExecutionRecord], *, message_id: str
+    connection: Connection,
+    records: Sequence[ExecutionRecord],
+    *,
+    message_id: str,
+    shown: events.Events,
 ) -> list[ExecutionRecord]:
-    """Store *records*, all of one task, and show them as events. publisher.NotPublished.
+    """Store *records*, all of one task, and have them *shown* once. publisher.NotPublished.
 
     Returns them as RECORDS has them: what was stored under *message_id* before stands.
     """
@@ -39,18 +43,20 @@ async def record(
             message_id=f"{tenant}.{task}:{name}",
         )
         if earlier is not None:
-            kept += await _kept(connection, part, earlier, message_id=name)
+            kept += await _kept(connection, part, earlier, message_id=name, shown=shown)
             continue
         kept += part
-        # Events are for watching, not for the audit: nobody waits for the broker to store them.
-        await connection.client.publish(
-            subjects.event("execution", tenant, task), codec.EVENT.encode(_event(part))
-        )
+        shown.show(part)
     return kept
 
 
 async def _kept(
-    connection: Connection, part: Sequence[ExecutionRecord], sequence: int, *, message_id: str
+    connection: Connection,
+    part: Sequence[ExecutionRecord],
+    sequence: int,
+    *,
+    message_id: str,
+    shown: events.Events,
 ) -> list[ExecutionRecord]:
     """*part* as RECORDS has it, when the broker took ours for a repetition of *sequence*.
 
@@ -65,7 +71,7 @@ async def _kept(
         elif message_id == each.id:
             raise errors.Transient(f"{each.id} cannot be recorded: its id is taken")
         else:
-            kept += await record(connection, (each,), message_id=each.id)
+            kept += await record(connection, (each,), message_id=each.id, shown=shown)
     return kept
 
 
@@ -115,26 +121,3 @@ def _parts(records: Sequence[ExecutionRecord]) -> Iterator[list[ExecutionRecord]
 
 def _error_bytes(record: ExecutionRecord) -> int:
     return len(record.error.message) + len(record.error.traceback) if record.error else 0
-
-
-def _event(records: Sequence[ExecutionRecord]) -> Event:
-    """One event for all of *records*: what a monitor shows of them."""
-    statuses: dict[str, int] = {}
-    for each in records:
-        statuses[each.status] = statuses.get(each.status, 0) + 1
-    return Event(
-        kind="execution",
-        task=records[0].task,
-        tenant=records[0].tenant,
-        time=datetime.now(UTC),
-        data=_encode_json(
-            {
-                "count": len(records),
-                "statuses": statuses,
-                "version": records[-1].version,
-                "last_execution_id": records[-1].id,
-                "latency_ms": round(max(each.latency_ms.total for each in records), 3),
-                "worker": records[0].worker,
-            }
-        ),
-    )

@@ -21,7 +21,7 @@ from streams.messages import (
     Runtime,
     TaskHead,
 )
-from workers import admitter, answers, cells, runtime, verdict
+from workers import admitter, answers, cells, events, runtime, verdict
 
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 64
@@ -47,11 +47,12 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
     languages = _languages(host.settings, runtimes.languages())
     opened_cells = cells.opened(host, cells_max=host.settings.cells_max, languages=languages)
-    async with opened_cells as (known, running):
+    async with opened_cells as (known, running), _events(host.connection) as shown:
         executor = Executor(
             host.connection,
             known,
             running,
+            shown,
             languages=languages,
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
@@ -72,6 +73,15 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
                 languages=tuple(sorted(languages)),
                 drain=admitting.drain,
             )
+
+
+@contextlib.asynccontextmanager
+async def _events(connection: Connection) -> AsyncIterator[events.Events]:
+    shown = events.Events(connection)
+    try:
+        yield shown
+    finally:
+        await shown.close()
 
 
 def _languages(known: settings.Settings, here: frozenset[Language]) -> frozenset[Language]:
@@ -97,12 +107,14 @@ class Executor:
         connection: Connection,
         known: catalog.Catalog,
         cells: pool.CellPool,
+        shown: events.Events,
         *,
         languages: frozenset[Language],
         run_ms_max: int,
         worker: str,
     ) -> None:
         self._connection = connection
+        self._events = shown
         self._catalog = known
         self._cells = cells
         self._languages = languages
@@ -216,7 +228,9 @@ class Executor:
             raise runtime.LeaseLost
         first = fresh[0].id
         message_id = first if len(fresh) == 1 else f"batch:{first}"
-        kept = await answers.record(self._connection, fresh, message_id=message_id)
+        kept = await answers.record(
+            self._connection, fresh, message_id=message_id, shown=self._events
+        )
         records.update((record.id, record) for record in kept)
 
     async def _run(

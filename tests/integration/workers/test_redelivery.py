@@ -14,7 +14,7 @@ from streams import codec, connection, consumer, ids, publisher, replay, subject
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, GenerateRequest
 from tests.system import System
 from tests.wait import until
-from workers import answers, executor, generator, recorder, runtime, verdict
+from workers import answers, events, executor, generator, recorder, runtime, verdict
 
 
 def _batch(*values: str) -> ExecuteBatch:
@@ -90,7 +90,9 @@ async def _record(
         )
         for item in items
     ]
-    await answers.record(system.bus, records, message_id=f"batch:{items[0].id}")
+    shown = events.Events(system.bus)
+    await answers.record(system.bus, records, message_id=f"batch:{items[0].id}", shown=shown)
+    await shown.close()
     return records
 
 
