@@ -25,7 +25,11 @@ Runtime = Literal["python", "deno"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all messages; carries the Struct options and nothing else."""
+    """Base of all messages; carries the Struct options and nothing else.
+
+    What there are thousands of at a time has `gc=False`: frozen and made of scalars, it cannot be
+    part of a cycle, and looking for one took 8 % of an ingress under batches.
+    """
 
 
 # --- tasks -------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ class Rollout(Message, frozen=True, kw_only=True):
 # --- execution ---------------------------------------------------------------------------------
 
 
-class ExecuteItem(Message, frozen=True, kw_only=True):
+class ExecuteItem(Message, frozen=True, kw_only=True, gc=False):
     """One input to run. `id` is a UUIDv7; its time is the time of acceptance."""
 
     id: str
@@ -186,7 +190,7 @@ class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=T
     trace_id: str = ""
 
 
-class ExecutionError(Message, frozen=True, kw_only=True):
+class ExecutionError(Message, frozen=True, kw_only=True, gc=False):
     """Why an execution has no output: `type` is a code, a kind or an exception's name."""
 
     type: str
@@ -199,7 +203,7 @@ class ExecutionError(Message, frozen=True, kw_only=True):
     """The program's own frames, in the order of its language: Python has the innermost last."""
 
 
-class Latency(Message, frozen=True, kw_only=True):
+class Latency(Message, frozen=True, kw_only=True, gc=False):
     """Milliseconds: `queue` from acceptance to the cell, `run` inside the cell, `total` of both."""
 
     queue: float
@@ -207,7 +211,7 @@ class Latency(Message, frozen=True, kw_only=True):
     total: float
 
 
-class ExecutionRecord(Message, frozen=True, kw_only=True):
+class ExecutionRecord(Message, frozen=True, kw_only=True, gc=False):
     """What happened to one ExecuteItem: the audit log's unit."""
 
     id: str

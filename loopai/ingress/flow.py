@@ -38,13 +38,15 @@ if CONCURRENCY // PARTS != topology.ITEMS_MAX:
     raise topology.TopologyError("a batch with the default concurrency must fill its messages")
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     input: msgspec.Raw
     id: str | None = None
     force_validation: bool = False
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of one item."""
+
     id: str
     """The caller's id of the item, or its number."""
     execution_id: str | None
