@@ -14,6 +14,8 @@ class Process(msgspec.Struct, frozen=True):
     parent: int
     cpu_s: float
     """User and system time, its own and that of the children it has waited for."""
+    system_s: float
+    """What of it the kernel took."""
     resident_mb: float
 
 
@@ -29,11 +31,26 @@ def children() -> set[int]:
 
 def cpu_s(roots: Collection[int]) -> float:
     """User and system time of *roots* and of all below them."""
+    return sum(each.cpu_s for found in trees(roots).values() for each in found)
+
+
+def trees(roots: Collection[int]) -> dict[int, list[Process]]:
+    """Each of *roots* that still runs, with all below it: itself comes first. At one moment."""
     every = _every()
-    found = {pid: every[pid] for pid in roots if pid in every}
-    for pid in roots:
-        found |= _below(pid, every)
-    return sum(each.cpu_s for each in found.values())
+    return {
+        root: [every[root], *_below(root, every).values()] for root in roots if root in every
+    }
+
+
+def command(pid: int) -> str:
+    """What *pid* runs, in short: of `python -m` the module and its arguments; empty if it ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return ""
+    if "-m" in words:
+        return " ".join(words[words.index("-m") + 1 :]).strip()
+    return Path(words[0]).name
 
 
 def _every() -> dict[int, Process]:
@@ -62,10 +79,12 @@ def _read(folder: Path) -> Process | None:
         words = (folder / "stat").read_text().rpartition(") ")[2].split()
     except OSError:  # it has ended
         return None
+    user, system, user_below, system_below = (int(word) / _TICKS_A_SECOND for word in words[11:15])
     return Process(
         pid=int(folder.name),
         parent=int(words[1]),
-        cpu_s=sum(map(int, words[11:15])) / _TICKS_A_SECOND,
+        cpu_s=user + system + user_below + system_below,
+        system_s=system + system_below,
         resident_mb=int(words[21]) * os.sysconf("SC_PAGESIZE") / 1e6,
     )
 
