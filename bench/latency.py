@@ -108,9 +108,7 @@ async def _measure() -> Results:
     }
     async with contextlib.AsyncExitStack() as stack:
         stacks = {mode: await stack.enter_async_context(product.opened(mode)) for mode in MODES}
-        taps = {
-            mode: await stack.enter_async_context(Tap(stacks[mode].nats_url)) for mode in MODES
-        }
+        taps = {mode: await stack.enter_async_context(Tap(stacks[mode].nats_url)) for mode in MODES}
         for _ in range(ROUNDS):
             for mode in MODES:
                 await _calls(stacks[mode], taps[mode], found[mode, "alone"])

@@ -115,7 +115,12 @@ def _stacked(axes: Axes, panel: dict[str, Any]) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, total in zip(places, left, strict=True):
         axes.annotate(
-            _short(total), (total, place), (3, 0), textcoords="offset points", va="center", fontsize=8
+            _short(total),
+            (total, place),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
     axes.set_title(panel["title"], loc="left")
     axes.set_ylabel(panel["axis"])

@@ -95,14 +95,19 @@ Samples = Mapping[tuple[Table, int], Sequence[Sample]]
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured at one point of an axis."""
+    """A load, and the stack that bears it."""
 
-    table: Table
-    value: int
     stack: product.Product
     connections: int = CONNECTIONS
     arguments: Mapping[str, float] = {}
     """Of the script of wrk."""
+
+
+class Point(Case, frozen=True, kw_only=True):
+    """A case at one point of an axis."""
+
+    table: Table
+    value: int
 
 
 def measure() -> report.Report:
@@ -136,7 +141,9 @@ async def _measure_tasks(samples: dict[tuple[Table, int], list[Sample]]) -> str:
         await product.create_tasks(stack, names)
         await _warm_up(stack, names[:warm])
         cases = [
-            Case(table=table, value=count, stack=stack, arguments={"tasks": min(count, warm), **row})
+            Point(
+                table=table, value=count, stack=stack, arguments={"tasks": min(count, warm), **row}
+            )
             for count in TASKS
             for table, row in _WAYS.items()
         ]
@@ -191,15 +198,15 @@ async def _measure_processes(samples: dict[tuple[Table, int], list[Sample]]) -> 
     async with contextlib.AsyncExitStack() as stack:
         one = await stack.enter_async_context(product.opened("default"))
         cases = [
-            Case(table="workers", value=1, stack=one),
-            Case(table="ingress processes", value=1, stack=one),
+            Point(table="workers", value=1, stack=one),
+            Point(table="ingress processes", value=1, stack=one),
         ]
         for count in PROCESSES[1:]:
             more = await stack.enter_async_context(product.opened("default", workers=count))
-            cases.append(Case(table="workers", value=count, stack=more))
+            cases.append(Point(table="workers", value=count, stack=more))
         for count in PROCESSES[1:]:
             more = await stack.enter_async_context(product.opened("default", ingress=count))
-            case = Case(
+            case = Point(
                 table="ingress processes",
                 value=count,
                 stack=more,
@@ -213,7 +220,7 @@ async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
     """Measure against inputs and the backlog, on one stack."""
     async with product.opened("default") as stack:
         sizes = [
-            Case(table="input", value=size, stack=stack, arguments={"bytes": size})
+            Point(table="input", value=size, stack=stack, arguments={"bytes": size})
             for size in INPUT_BYTES
         ]
         await _rounds(sizes, samples)
@@ -224,13 +231,11 @@ async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
                 await backlog.empty()
                 for count in BACKLOG:
                     await backlog.fill(count)
-                    case = Case(table="backlog", value=count, stack=stack)
+                    case = Point(table="backlog", value=count, stack=stack)
                     await _add(case, samples, seed=1)
 
 
-async def _rounds(
-    cases: Sequence[Case], samples: dict[tuple[Table, int], list[Sample]]
-) -> None:
+async def _rounds(cases: Sequence[Point], samples: dict[tuple[Table, int], list[Sample]]) -> None:
     for each in cases:
         samples.setdefault((each.table, each.value), [])
     for stack in {id(each.stack): each.stack for each in cases}.values():
@@ -245,12 +250,12 @@ async def _warm(stack: product.Product) -> None:
     await wrk.run(f"{stack.url}{product.EXECUTE}", CONNECTIONS, SECONDS)
 
 
-async def _add(case: Case, samples: dict[tuple[Table, int], list[Sample]], seed: int) -> None:
+async def _add(case: Point, samples: dict[tuple[Table, int], list[Sample]], seed: int) -> None:
     samples.setdefault((case.table, case.value), []).append(await sample(case, seed))
     await asyncio.sleep(REST_S)
 
 
-async def sample(case: Case, seed: int, seconds: int = SECONDS) -> Sample:
+async def sample(case: Case, seed: int = 1, seconds: int = SECONDS) -> Sample:
     """Load the stack of *case* and tell what it took."""
     # A row begins elsewhere each time, so that all tasks have their turn.
     first = seed * 211 if "row" in case.arguments else seed

@@ -43,9 +43,7 @@ def taken(of: product.Product) -> Usage:
         kind = _KINDS.get(processes.command(root), "others")
         for process in tree:
             own = kind if process.pid == root or kind != "executor" else "cells"
-            found[own] += Cpu(
-                user_s=process.cpu_s - process.system_s, system_s=process.system_s
-            )
+            found[own] += Cpu(user_s=process.cpu_s - process.system_s, system_s=process.system_s)
     return found
 
 
