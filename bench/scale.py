@@ -51,6 +51,8 @@ CELL_FILES = 10
 """Descriptors of one in its host."""
 SPARE_BYTES = 3_000_000_000
 SPARE_FILES = 500
+CELLS_MORE = 8
+"""That may be warm beside those of the tasks: of the stack's first one."""
 WARM_UP_AT_ONCE = 8
 WARM_UP_S_MAX = 300.0
 DEADLINE_MS = 3_600_000
@@ -127,33 +129,43 @@ async def _measure() -> tuple[Samples, list[str]]:
 
 
 async def _measure_tasks(samples: dict[tuple[Table, int], list[Sample]]) -> str:
-    """Measure against the number of tasks; returns what was ready for it."""
-    most = TASKS[-1]
-    warm = min(most, cells_max(*_available()))
-    names = [f"{product.TASK}-{number}" for number in range(most)]
+    """Measure against the number of tasks; returns what was ready for it.
+
+    Each number has a stack of its own: warm cells cost something even while nobody calls them.
+    """
+    room = cells_max(*_available()) - sum(TASKS[:-1])
+    points: list[Point] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for count in TASKS:
+            warm = min(count, max(1, room))
+            opened = await stack.enter_async_context(_with_tasks(count, warm))
+            points += [
+                Point(table=table, value=count, stack=opened, arguments={"tasks": warm, **row})
+                for table, row in _WAYS.items()
+            ]
+        await _rounds(points, samples)
+    if warm == TASKS[-1]:
+        return f"All {warm:,} tasks had a warm cell."
+    return (
+        f"Of {TASKS[-1]:,} tasks {warm:,} were called: memory or descriptors were there for no "
+        "more warm cells."
+    )
+
+
+@contextlib.asynccontextmanager
+async def _with_tasks(count: int, warm: int) -> AsyncIterator[product.Product]:
+    """A stack with *count* tasks, of which *warm* have a warm cell."""
     environment = {
-        "LOOPAI_CELLS_MAX": f"{warm + len(TASKS)}",
+        "LOOPAI_CELLS_MAX": f"{warm + CELLS_MORE}",
         "LOOPAI_CELLS_BYTES_MAX": f"{warm * CELL_BYTES + SPARE_BYTES}",
         # Cells start one after another, while all callers wait.
         "LOOPAI_TIMEOUT_MS": f"{WARM_UP_S_MAX * 1000:.0f}",
     }
     async with product.opened("default", environment=environment) as stack:
+        names = [f"{product.TASK}-{number}" for number in range(count)]
         await product.create_tasks(stack, names)
         await _warm_up(stack, names[:warm])
-        cases = [
-            Point(
-                table=table, value=count, stack=stack, arguments={"tasks": min(count, warm), **row}
-            )
-            for count in TASKS
-            for table, row in _WAYS.items()
-        ]
-        await _rounds(cases, samples)
-    if warm == most:
-        return f"All {most:,} tasks had a warm cell."
-    return (
-        f"{most:,} tasks were there, but memory or descriptors for {warm:,} warm cells only: "
-        f"no others were called."
-    )
+        yield stack
 
 
 _WAYS: Final[Mapping[Table, Mapping[str, float]]] = {
