@@ -130,8 +130,13 @@ async def _calls_of_many(stack: product.Product, tap: "Tap", found: Found) -> No
 
 async def _calls(stack: product.Product, tap: "Tap", found: Found) -> None:
     found.calls += await asyncio.to_thread(calls, stack.url, CALLS_S)
+    await watch(stack, tap, found, CALLS_S)
+
+
+async def watch(stack: product.Product, tap: "Tap", found: Found, seconds: float) -> None:
+    """Call for so long, and add to *found* which stages the calls had."""
     async with tap.listening():
-        watched = await asyncio.to_thread(calls, stack.url, CALLS_S)
+        watched = await asyncio.to_thread(calls, stack.url, seconds)
     found.watched += watched
     found.stages += stages(watched, tap.seen)
 

@@ -2,7 +2,8 @@
 
 User and system time of each kind of process by /proc, for each answered request. With more callers
 a message holds more of them, and what is paid for each message is shared. `executor` is the process
-that hosts the cells, `cells` what runs in them.
+that hosts the cells, `cells` what runs in them. All are medians over the rounds, so parts add up to
+the whole but for noise.
 """
 
 import asyncio
@@ -54,7 +55,10 @@ def tabulate(samples: Samples) -> report.Report:
         ),
         rows=[_row(count, of) for count, of in samples.items()],
         notes=[f"{ROUNDS} rounds of {SECONDS} s each, broker with its default sync."],
-        panels=[_panel(samples)],
+        panels=[
+            _panel("one caller", {count: of for count, of in samples.items() if count == 1}),
+            _panel("many callers", {count: of for count, of in samples.items() if count > 1}),
+        ],
         failures=[
             f"{count} connections: {failed:,} requests were refused or not answered"
             for count, of in samples.items()
@@ -85,14 +89,15 @@ def _kernel_share(sample: scale.Sample) -> float:
     return sum(each.system_s for each in used) / (sum(each.total_s for each in used) or 1)
 
 
-def _panel(samples: Samples) -> report.Panel:
+def _panel(who: str, samples: Samples) -> report.Panel:
+    # Two panels: beside a lone caller's, the bars of many are too short to show anything.
     series = []
     for kind in usage.KINDS:
         for name, field in ((kind, "user_s"), (f"{kind}, kernel", "system_s")):
             values = [_part_us(of, kind, field) for of in samples.values()]
             series.append(report.Series(name=name, role="part in two", values=values))
     return report.Panel(
-        title="CPU time of an execution, in µs (less is better)",
+        title=f"CPU time of an execution, {who}, in µs (less is better)",
         axis="connections",
         groups=[f"{count}" for count in samples],
         kind="stacked",

@@ -164,7 +164,7 @@ async def _with_tasks(count: int, warm: int) -> AsyncIterator[product.Product]:
     async with product.opened("default", environment=environment) as stack:
         names = [f"{product.TASK}-{number}" for number in range(count)]
         await product.create_tasks(stack, names)
-        await _warm_up(stack, names[:warm])
+        await warm_up(stack, names[:warm])
         yield stack
 
 
@@ -187,7 +187,7 @@ def _available() -> tuple[int, int]:
     return memory_bytes, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-async def _warm_up(stack: product.Product, names: Sequence[str]) -> None:
+async def warm_up(stack: product.Product, names: Sequence[str]) -> None:
     gate = asyncio.Semaphore(WARM_UP_AT_ONCE)
 
     async def call(name: str) -> None:
@@ -236,13 +236,13 @@ async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
             for size in INPUT_BYTES
         ]
         await _rounds(sizes, samples)
-        async with _backlog(stack) as backlog:
+        async with backlog(stack) as held:
             await _warm(stack)
             for _ in range(ROUNDS):
                 # In this order, which is also that of filling it.
-                await backlog.empty()
+                await held.empty()
                 for count in BACKLOG:
-                    await backlog.fill(count)
+                    await held.fill(count)
                     case = Point(table="backlog", value=count, stack=stack)
                     await _add(case, samples, seed=1)
 
@@ -291,7 +291,7 @@ async def sample(case: Case, seed: int = 1, seconds: int = SECONDS) -> Sample:
 
 
 class Backlog:
-    """Executions that wait in the bulk lane of the task HELD while `_backlog` is open."""
+    """Executions that wait in the bulk lane of the task HELD while `backlog` is open."""
 
     def __init__(self, bus: connection.Connection) -> None:
         self._bus = bus
@@ -324,7 +324,7 @@ class Backlog:
 
 
 @contextlib.asynccontextmanager
-async def _backlog(stack: product.Product) -> AsyncIterator[Backlog]:
+async def backlog(stack: product.Product) -> AsyncIterator[Backlog]:
     """A backlog, empty; the broker delivers nothing of the bulk lane until it is closed."""
     consumer = topology.EXECUTOR_BULK
     subject = f"$JS.API.CONSUMER.PAUSE.{consumer.stream}.{consumer.durable}"
@@ -337,9 +337,9 @@ async def _backlog(stack: product.Product) -> AsyncIterator[Backlog]:
     until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     if not await pause(until.isoformat()):
         raise RuntimeError("the broker did not stop the bulk lane")
-    backlog = Backlog(stack.bus)
-    yield backlog
-    await backlog.empty()
+    held = Backlog(stack.bus)
+    yield held
+    await held.empty()
     await pause("")
 
 
