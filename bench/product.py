@@ -24,6 +24,8 @@ TASK = "bench"
 EXECUTE = f"/api/v1/tasks/{TASK}/execute"
 WARM_UP_CALLS: Final = 50
 CREATE_AT_ONCE: Final = 16
+DRAIN_S_MAX: Final = 30.0
+POLL_S: Final = 0.02
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +109,17 @@ async def messages(product: Product) -> int:
     """How many messages with executions the broker has stored so far."""
     state = (await product.bus.jetstream.stream_info(topology.EXECUTE.name)).state
     return int(state.last_seq)
+
+
+async def drained(product: Product) -> None:
+    """Return when no execution is on its way, or waits in the interactive lane."""
+    wanted = topology.EXECUTOR_INTERACTIVE
+    async with asyncio.timeout(DRAIN_S_MAX):
+        while True:
+            found = await product.bus.jetstream.consumer_info(wanted.stream, wanted.durable)
+            if not found.num_pending and not found.num_ack_pending:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 async def _create(known: catalog.Catalog, name: str) -> None:

@@ -1,6 +1,6 @@
 """Where the CPU time of an execution over HTTP goes: by process, in its own code or in the kernel.
 
-User and system time of each kind of process by /proc, for each answered request. With more callers
+User and system time of each kind of process by /proc, for each execution. With more callers
 a message holds more of them, and what is paid for each message is shared. `executor` is the process
 that hosts the cells, `cells` what runs in them. All are medians over the rounds, so parts add up to
 the whole but for noise.
@@ -37,7 +37,6 @@ async def _measure() -> Samples:
             for count in (*CONNECTIONS[first:], *CONNECTIONS[:first]):
                 case = scale.Case(stack=stack, connections=count)
                 samples[count].append(await scale.sample(case, seconds=SECONDS))
-                await asyncio.sleep(scale.REST_S)
     return samples
 
 
@@ -107,5 +106,5 @@ def _panel(who: str, samples: Samples) -> report.Panel:
 
 def _part_us(of: Sequence[scale.Sample], kind: str, field: str) -> float:
     return 1e6 * _median(
-        of, lambda each: float(getattr(each.cpu[kind], field)) / max(each.requests, 1)
+        of, lambda each: float(getattr(each.cpu[kind], field)) / max(each.executions, 1)
     )

@@ -1,8 +1,9 @@
 """What one execution costs as tasks, workers, ingress processes, inputs and the backlog grow.
 
-Cost is CPU time, user and system, of all processes of the stack by /proc, for each answered request
-of 64 connections; the table has its median over rounds, and which processes it was of. Each round
-measures all cases of a table one after another, beginning with another each time.
+Cost is CPU time, user and system, of all processes of the stack by /proc until nothing is left to
+do, for each execution that 64 connections asked for; the table has its median over rounds, and
+which processes it was of. Each round measures all cases of a table one after another, beginning
+with another each time.
 
 Requests for one task travel together (ADR 0003), so what an execution costs depends on how many
 callers its task has at a time. Tasks are therefore called in two ways: 256 requests in a row for
@@ -32,8 +33,9 @@ from streams import codec, connection, ids, publisher, subjects, topology
 from streams.messages import ExecuteBatch, ExecuteItem
 
 ROUNDS = 5
+ROUNDS_ELSE = 3
+"""Where there is no target."""
 SECONDS = 1
-REST_S = 0.1
 CONNECTIONS = 64
 ROW = 256
 """Of requests for one task: one message holds no more."""
@@ -80,7 +82,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One case in one round."""
 
     rate: float
-    requests: int
+    executions: int
     cpu: usage.Usage
     items: float = 1.0
     """Of one message, in the mean."""
@@ -89,7 +91,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def cost_s(self, kind: str | None = None) -> float:
         """CPU time of an execution, of processes of *kind* or of all."""
         kinds = usage.KINDS if kind is None else (kind,)
-        return sum(self.cpu[each].total_s for each in kinds) / max(self.requests, 1)
+        return sum(self.cpu[each].total_s for each in kinds) / max(self.executions, 1)
 
 
 Samples = Mapping[tuple[Table, int], Sequence[Sample]]
@@ -121,7 +123,10 @@ def measure() -> report.Report:
 
 async def _measure() -> tuple[Samples, list[str]]:
     samples: dict[tuple[Table, int], list[Sample]] = {}
-    how = f"{ROUNDS} rounds of {SECONDS} s for each case, broker with its default sync."
+    how = (
+        f"{ROUNDS} rounds of {SECONDS} s for each case, {ROUNDS_ELSE} where there is no target; "
+        "the broker has its default sync."
+    )
     notes = [how, await _measure_tasks(samples)]
     await _measure_processes(samples)
     await _measure_one(samples)
@@ -143,7 +148,7 @@ async def _measure_tasks(samples: dict[tuple[Table, int], list[Sample]]) -> str:
                 Point(table=table, value=count, stack=opened, arguments={"tasks": warm, **row})
                 for table, row in _WAYS.items()
             ]
-        await _rounds(points, samples)
+        await _rounds(points, samples, ROUNDS)
     if warm == TASKS[-1]:
         return f"All {warm:,} tasks had a warm cell."
     return (
@@ -225,7 +230,7 @@ async def _measure_processes(samples: dict[tuple[Table, int], list[Sample]]) -> 
                 connections=count * CONNECTIONS,
             )
             cases.append(case)
-        await _rounds(cases, samples)
+        await _rounds(cases, samples, ROUNDS_ELSE)
 
 
 async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
@@ -235,7 +240,7 @@ async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
             Point(table="input", value=size, stack=stack, arguments={"bytes": size})
             for size in INPUT_BYTES
         ]
-        await _rounds(sizes, samples)
+        await _rounds(sizes, samples, ROUNDS_ELSE)
         async with backlog(stack) as held:
             await _warm(stack)
             for _ in range(ROUNDS):
@@ -247,13 +252,15 @@ async def _measure_one(samples: dict[tuple[Table, int], list[Sample]]) -> None:
                     await _add(case, samples, seed=1)
 
 
-async def _rounds(cases: Sequence[Point], samples: dict[tuple[Table, int], list[Sample]]) -> None:
+async def _rounds(
+    cases: Sequence[Point], samples: dict[tuple[Table, int], list[Sample]], count: int
+) -> None:
     for each in cases:
         samples.setdefault((each.table, each.value), [])
     for stack in {id(each.stack): each.stack for each in cases}.values():
         await _warm(stack)
-    for number in range(ROUNDS):
-        first = number * len(cases) // ROUNDS
+    for number in range(count):
+        first = number * len(cases) // count
         for each in (*cases[first:], *cases[:first]):
             await _add(each, samples, seed=number)
 
@@ -264,7 +271,6 @@ async def _warm(stack: product.Product) -> None:
 
 async def _add(case: Point, samples: dict[tuple[Table, int], list[Sample]], seed: int) -> None:
     samples.setdefault((case.table, case.value), []).append(await sample(case, seed))
-    await asyncio.sleep(REST_S)
 
 
 async def sample(case: Case, seed: int = 1, seconds: int = SECONDS) -> Sample:
@@ -279,13 +285,16 @@ async def sample(case: Case, seed: int = 1, seconds: int = SECONDS) -> Sample:
         seconds,
         **{**case.arguments, "seed": first},
     )
+    await product.drained(case.stack)
     used = usage.between(before, usage.taken(case.stack))
     messages = await product.messages(case.stack) - messages
+    # Each connection had one on its way when wrk stopped, which is run all the same.
+    executions = load.requests + case.connections
     return Sample(
         rate=load.rate,
-        requests=load.requests,
+        executions=executions,
         cpu=used,
-        items=load.requests / max(messages, 1),
+        items=executions / max(messages, 1),
         failed=load.refused + load.broken,
     )
 

@@ -4,10 +4,10 @@ from bench import profile, scale, usage
 
 
 def sample(cost_us: float, *, failed: int = 0) -> scale.Sample:
-    """1,000 requests, half of whose time was the ingress's and half the broker's."""
+    """1,000 executions, half of whose time was the ingress's and half the broker's."""
     half = usage.Cpu(user_s=cost_us * 4e-4, system_s=cost_us * 1e-4)
     cpu = dict.fromkeys(usage.KINDS, usage.Cpu()) | {"ingress": half, "broker": half}
-    return scale.Sample(rate=1.0, requests=1_000, cpu=cpu, failed=failed)
+    return scale.Sample(rate=1.0, executions=1_000, cpu=cpu, failed=failed)
 
 
 def test_the_rise_is_the_median_of_those_within_a_round() -> None:
