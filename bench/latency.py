@@ -337,8 +337,10 @@ def _notes(results: Results) -> list[str]:
     more = statistics.median(
         _quantiles(found.watched)[0] - _quantiles(found.calls)[0] for found in results.values()
     )
-    run = "Half load was " + rates + f", {CONNECTIONS} connections, at random moments."
-    return [run, f"Calls that were watched took {more * 1e6:+,.0f} µs longer."]
+    return [
+        f"Half load was {rates}: {CONNECTIONS} connections, at random moments, from this machine.",
+        f"Calls that were watched took {more * 1e6:+,.0f} µs longer.",
+    ]
 
 
 def _panel(results: Results) -> report.Panel:

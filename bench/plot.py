@@ -125,7 +125,8 @@ def _stacked(axes: Axes, panel: dict[str, Any]) -> None:
     axes.set_title(panel["title"], loc="left")
     axes.set_ylabel(panel["axis"])
     axes.set_yticks(places, panel["groups"])
-    axes.invert_yaxis()
+    # The first on top; and bars as high in a panel that has but one.
+    axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_xlim(0, max(left) * 1.07)
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)

@@ -66,7 +66,7 @@ async def opened(
         )
         before = processes.children()
         started = await stack.enter_async_context(Stack(options, lambda *_: None))
-        pids = tuple(processes.children() - before)
+        pids = tuple(sorted(processes.children() - before))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=started.url, timeout=60))
         task = {"name": TASK, "input_schema": {"type": "object"}}
         (await http.post("/api/v1/tasks", json=task)).raise_for_status()
