@@ -11,7 +11,7 @@ import nats.aio.client
 import nats.errors
 import nats.js
 
-from streams import topology
+from streams import acks, topology
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Connection:
     def __init__(self) -> None:
         self.client: nats.aio.client.Client = _Client()
         self.jetstream: nats.js.JetStreamContext
+        self.acks = acks.Acks(self.client)
         self.closed = asyncio.Event()
         """Set when the connection is gone for good: the process should exit."""
         self.on_reconnect: list[Callable[[], None]] = []

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import nats.errors
-import nats.js.errors
 
-from streams import codec, fair, subjects, topology
+from streams import acks, codec, fair, subjects, topology
 from streams.connection import Connection
 from streams.messages import ExecuteBatch, ExecuteItem, Lane
 
@@ -58,24 +57,26 @@ async def publish(
     reason = ""
     for attempt in range(ATTEMPTS):
         try:
-            stored = await connection.jetstream.publish(
-                subject, payload, timeout=ATTEMPT_TIMEOUT_S, headers=sent
+            word = await connection.acks.publish(
+                subject, payload, sent, timeout_s=ATTEMPT_TIMEOUT_S
             )
-        except nats.js.errors.NoStreamResponseError:
-            # JetStream of a broker that restarts is away for a moment.
-            reason = "no stream answers; is the broker starting, or `python -m streams apply` due?"
-            await asyncio.sleep(0.2 * (attempt + 1))
-        except nats.js.errors.APIError as error:
-            # 503 covers every way of being full: messages, bytes, messages per subject.
-            if error.code == 503:  # noqa: PLR2004
-                raise BacklogFull(error.description or "full") from error
-            raise NotPublished(f"{error.description} ({error.err_code})") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             if connection.client.is_closed:
                 break
-        else:
-            return stored.seq if stored.duplicate else None
+            continue
+        refusal = word.error
+        if refusal is None:
+            return word.seq if word.duplicate else None
+        if refusal is acks.NO_STREAM.error:
+            # JetStream of a broker that restarts is away for a moment.
+            reason = "no stream answers; is the broker starting, or `python -m streams apply` due?"
+            await asyncio.sleep(0.2 * (attempt + 1))
+            continue
+        # 503 covers every way of being full: messages, bytes, messages per subject.
+        if refusal.code == 503:  # noqa: PLR2004
+            raise BacklogFull(refusal.description or "full")
+        raise NotPublished(f"{refusal.description} ({refusal.err_code})")
     raise NotPublished(reason)
 
 

@@ -10,11 +10,10 @@ from typing import Any, Self
 
 import httpx
 import msgspec
-import uvicorn
 
 from loopai.catalog.catalog import new_artifact
 from loopai.embedded.broker import Broker
-from loopai.ingress import app
+from loopai.ingress import app, server
 from loopai.settings import Settings
 from streams import connection
 from streams.messages import Language, ProgramArtifact
@@ -51,23 +50,14 @@ class System:
         own = await connection.connect(broker.url, name="ingress")
         stack.push_async_callback(own.close)
         system.services = await stack.enter_async_context(app.shared(settings, own))
-        system.app = app.build(system.services)
         listener = socket.create_server(("127.0.0.1", 0))
         stack.callback(listener.close)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                system.app,
-                lifespan="off",
-                log_level="error",
-                timeout_graceful_shutdown=1,
-            )
-        )
-        # The signal handlers are pytest's.
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        running = server.server(system.services, drain_s=1)
+        system.app = running.config.app
+        serving = asyncio.create_task(running.serve(sockets=[listener]))
 
         async def stop_serving() -> None:
-            server.should_exit = True
+            running.should_exit = True
             await serving
 
         stack.push_async_callback(stop_serving)

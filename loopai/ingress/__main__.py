@@ -2,8 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
-import functools
 import os
 import secrets
 import signal
@@ -11,18 +9,16 @@ import socket
 import sys
 
 import structlog
-import uvicorn
 import uvloop
 
 from loopai import errors, settings
-from loopai.ingress import app, protocol, services
+from loopai.ingress import app, server, services
 from loopai.observe import logs
 from streams import connection, presence
 
 log = structlog.get_logger()
 
 BACKLOG = 2048
-DRAIN_S = 8
 
 
 def main() -> int:
@@ -62,29 +58,14 @@ async def serve(known: settings.Settings) -> int:
 async def _serve(
     made: services.Services, connected: connection.Connection, listener: socket.socket
 ) -> int:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app.build(made),
-            http=functools.partial(protocol.Protocol, made),  # type: ignore[arg-type]  # as called
-            loop="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=DRAIN_S,
-            timeout_keep_alive=75,
-        )
-    )
-    # uvicorn would raise the signal again when it has drained, before we have closed the rest.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
+    running = server.server(made)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(running.serve(sockets=[listener]))
     ends = [asyncio.create_task(event.wait()) for event in (stop, connected.closed)]
     await asyncio.wait({serving, *ends}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
+    running.should_exit = True
     await serving
     for end in ends:
         end.cancel()
