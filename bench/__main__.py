@@ -1,9 +1,9 @@
 """`python -m bench [NAME …]`: measures, and prints one table a part.
 
-Without a name: http, batch, latency, memory and sandbox, thirteen minutes in all. http takes nine
-of them with its defaults, and needs wrk, redis-server and what `make bench` installs into
-.venv-bench. soak takes three more and is not among them; it ends with exit code 1 where something
-leaks.
+Without a name: all but soak, twenty minutes. http takes nine of them with its defaults, scale
+four; they, latency, memory and profile need wrk, and http redis-server and what `make bench`
+installs into .venv-bench. soak takes three more. The exit code is 1 where a target is missed or
+something fails.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from bench import contenders, http, page, report
 from loopai import errors
 from loopai.embedded import broker
 
-DEFAULT_PARTS = ("http", "batch", "latency", "memory", "sandbox")
+DEFAULT_PARTS = ("http", "batch", "latency", "profile", "scale", "memory", "sandbox")
 PARTS = (*DEFAULT_PARTS, "soak")
 WIDTH = 140
 """Columns where the output is not a terminal."""

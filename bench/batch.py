@@ -11,10 +11,8 @@ import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final, Literal
 
-import httpx
 import msgspec
 
 from bench import processes, product, report
@@ -47,6 +45,12 @@ LABELS: Final[Mapping[Way, str]] = {
     "NDJSON": f"NDJSON, {LINES:,} lines",
     "NATS": f"direct publish, {topology.ITEMS_MAX} items a message",
 }
+GROUPS: Final = {
+    "loopai.ingress": "ingress",
+    "nats-server": "broker",
+    "workers executor": "worker",
+}
+"""By what they run."""
 ROLES: Final = ("ingress", "broker", "worker", "cells", "client")
 
 
@@ -75,59 +79,44 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int
 
 
-class Product:
-    """A running stack, what it is made of, and how many executions it was asked for."""
+class Running:
+    """A stack that runs, and how many executions it was asked for."""
 
-    def __init__(self, http: httpx.AsyncClient, bus: connection.Connection, pids: set[int]) -> None:
-        self.http = http
-        self.bus = bus
-        self.asked = 0
-        self._pids = pids
+    def __init__(self, made: product.Product, asked: int) -> None:
+        self.http = made.http
+        self.bus = made.bus
+        self.asked = asked
+        self._pids = made.pids
 
     def cpu_s(self) -> dict[str, float]:
         """CPU time so far, by group of processes."""
         used = dict.fromkeys(ROLES, 0.0)
-        used["client"] = processes.own(os.getpid()).cpu_s
-        for pid in self._pids:
-            name = _group(pid)
-            if name is None:
-                continue
-            own = processes.own(pid).cpu_s
-            used[name] += own
+        for pid, (own, *below) in processes.trees({os.getpid(), *self._pids}).items():
+            name = "client" if pid == os.getpid() else GROUPS.get(processes.command(pid))
+            if name is not None:
+                used[name] += own.cpu_s
             if name == "worker":
-                used["cells"] += processes.cpu_s({pid}) - own
+                used["cells"] += sum(each.cpu_s for each in below)
         return used
 
     def ingress_mb(self) -> float:
-        (pid,) = (pid for pid in self._pids if _group(pid) == "ingress")
-        return processes.own(pid).resident_mb
+        trees = processes.trees(self._pids)
+        return sum(
+            own.resident_mb
+            for pid, (own, *_) in trees.items()
+            if GROUPS.get(processes.command(pid)) == "ingress"
+        )
 
 
 @contextlib.asynccontextmanager
-async def _running(workers: int) -> AsyncIterator[Product]:
-    before = processes.children()
-    async with product.stack("default", workers) as (stack, http):
-        bus = await connection.connect(stack.nats_url, name="bench")
-        try:
-            found = Product(http, bus, processes.children() - before)
-            found.asked = await _recorded(found)
-            yield found
-        finally:
-            await bus.close()
-
-
-def _group(pid: int) -> str | None:
-    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    if "loopai.ingress" in words:
-        return "ingress"
-    if "executor" in words:
-        return "worker"
-    return "broker" if "nats-server" in Path(words[0]).name else None
+async def _running(workers: int) -> AsyncIterator[Running]:
+    async with product.opened("default", workers=workers) as made:
+        yield Running(made, await _recorded(made.bus))
 
 
 async def _measure() -> "Found":
     samples: dict[tuple[int, Way], list[Sample]] = {}
-    ways: Mapping[Way, Callable[[Product], Awaitable[int]]] = {
+    ways: Mapping[Way, Callable[[Running], Awaitable[int]]] = {
         "JSON": _json,
         "NDJSON": _ndjson,
         "NATS": _nats,
@@ -145,11 +134,11 @@ async def _measure() -> "Found":
             samples=samples,
             resident_mb=resident_mb,
             asked=sum(each.asked for each in started.values()),
-            recorded=sum([await _recorded(each) for each in started.values()]),
+            recorded=sum([await _recorded(each.bus) for each in started.values()]),
         )
 
 
-async def _sample(of: Product, run: Callable[[Product], Awaitable[int]]) -> Sample:
+async def _sample(of: Running, run: Callable[[Running], Awaitable[int]]) -> Sample:
     before, began = of.cpu_s(), time.perf_counter()
     count = await run(of)
     took, after = time.perf_counter() - began, of.cpu_s()
@@ -159,7 +148,7 @@ async def _sample(of: Product, run: Callable[[Product], Awaitable[int]]) -> Samp
     )
 
 
-async def _json(of: Product) -> int:
+async def _json(of: Running) -> int:
     item = {"input": product.INPUT}
     body = msgspec.json.encode({"task_id": product.TASK, "items": [item] * JSON_ITEMS})
     for _ in range(JSON_REQUESTS):
@@ -168,12 +157,12 @@ async def _json(of: Product) -> int:
     return JSON_ITEMS * JSON_REQUESTS
 
 
-async def _ndjson(of: Product) -> int:
+async def _ndjson(of: Running) -> int:
     await _lines(of, LINES)
     return LINES
 
 
-async def _lines(of: Product, count: int) -> None:
+async def _lines(of: Running, count: int) -> None:
     """Write *count* lines and read as many: the bytes only, so that this side costs little."""
     url = of.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -209,7 +198,7 @@ def _pieces(count: int) -> Iterator[bytes]:
         yield line * min(at_once, count - begun)
 
 
-async def _nats(of: Product) -> int:
+async def _nats(of: Running) -> int:
     """Until all that was published is recorded, which is before it leaves the work queue."""
     subject = subjects.execute("bulk", "default", product.TASK)
     gate = asyncio.Semaphore(AT_ONCE)
@@ -234,7 +223,7 @@ async def _nats(of: Product) -> int:
     return MESSAGES * topology.ITEMS_MAX
 
 
-async def _long(of: Product) -> float:
+async def _long(of: Running) -> float:
     """The most memory that the ingress had during a long stream, in MB."""
     seen = []
 
@@ -250,10 +239,10 @@ async def _long(of: Product) -> float:
     return max(seen)
 
 
-async def _recorded(of: Product) -> int:
+async def _recorded(bus: connection.Connection) -> int:
     """Executions in RECORDS."""
     count = 0
-    async for stored in replay.read(of.bus, "RECORDS", subjects.RECORD_ALL):
+    async for stored in replay.read(bus, "RECORDS", subjects.RECORD_ALL):
         count += len(codec.RECORDS.decode(stored.payload).records)
     return count
 

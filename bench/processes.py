@@ -14,6 +14,8 @@ class Process(msgspec.Struct, frozen=True):
     parent: int
     cpu_s: float
     """User and system time, its own and that of the children it has waited for."""
+    system_s: float
+    """What of it the kernel took."""
     resident_mb: float
 
 
@@ -29,19 +31,24 @@ def children() -> set[int]:
 
 def cpu_s(roots: Collection[int]) -> float:
     """User and system time of *roots* and of all below them."""
+    return sum(each.cpu_s for found in trees(roots).values() for each in found)
+
+
+def trees(roots: Collection[int]) -> dict[int, list[Process]]:
+    """Each of *roots* that still runs, with all below it: itself comes first. At one moment."""
     every = _every()
-    found = {pid: every[pid] for pid in roots if pid in every}
-    for pid in roots:
-        found |= _below(pid, every)
-    return sum(each.cpu_s for each in found.values())
+    return {root: [every[root], *_below(root, every).values()] for root in roots if root in every}
 
 
-def own(pid: int) -> Process:
-    """*pid* as it is now, without those below it."""
-    found = _read(Path(f"/proc/{pid}"))
-    if found is None:
-        raise ProcessLookupError(pid)
-    return found
+def command(pid: int) -> str:
+    """What *pid* runs, in short: of `python -m` the module and its arguments; empty if it ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return ""
+    if "-m" in words:
+        return " ".join(words[words.index("-m") + 1 :]).strip()
+    return Path(words[0]).name
 
 
 def _every() -> dict[int, Process]:
@@ -70,12 +77,26 @@ def _read(folder: Path) -> Process | None:
         words = (folder / "stat").read_text().rpartition(") ")[2].split()
     except OSError:  # it has ended
         return None
+    user, system, user_below, system_below = (int(word) / _TICKS_A_SECOND for word in words[11:15])
+    own = user + system
+    if words[17] == "1":
+        # Counted in whole hundredths of a second, one of a thousand cells would do nothing at all.
+        own = _run_s(folder) or own
     return Process(
         pid=int(folder.name),
         parent=int(words[1]),
-        cpu_s=sum(map(int, words[11:15])) / _TICKS_A_SECOND,
+        cpu_s=own + user_below + system_below,
+        system_s=system + system_below,
         resident_mb=int(words[21]) * os.sysconf("SC_PAGESIZE") / 1e6,
     )
+
+
+def _run_s(folder: Path) -> float:
+    """CPU time of the main thread, exactly; 0 where the kernel does not tell, or it has ended."""
+    try:
+        return int((folder / "schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def pss_mb(pids: Collection[int], field: str = "Pss") -> float:

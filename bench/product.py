@@ -1,43 +1,140 @@
 """A running stack to measure: real processes, one program that does next to nothing."""
 
+import asyncio
 import contextlib
+import datetime as dt
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import httpx
+import msgspec
 
+from bench import processes
+from loopai.catalog import catalog, programs
 from loopai.embedded.broker import Sync
 from loopai.embedded.stack import Options, Stack
+from streams import connection, ids, topology
+from streams.messages import TaskSpecification
 
 CODE = "def run(input):\n    return input['a'] + 1\n"
 INPUT = {"a": 1}
 TASK = "bench"
 EXECUTE = f"/api/v1/tasks/{TASK}/execute"
+WARM_UP_CALLS: Final = 50
+CREATE_AT_ONCE: Final = 16
+DRAIN_S_MAX: Final = 30.0
+POLL_S: Final = 0.02
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """A stack that runs, with TASK on it."""
+
+    http: httpx.AsyncClient
+    """On one warm connection."""
+    url: str
+    nats_url: str
+    bus: connection.Connection
+    data_dir: Path
+    pids: tuple[int, ...]
+    """The processes that it started, without those that they started."""
 
 
 @contextlib.asynccontextmanager
 async def running(sync: Sync) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a fresh stack with an active program, on one warm connection."""
-    async with stack(sync) as (_, http):
-        yield http
+    async with opened(sync) as product:
+        yield product.http
 
 
 @contextlib.asynccontextmanager
-async def stack(sync: Sync, workers: int = 1) -> AsyncIterator[tuple[Stack, httpx.AsyncClient]]:
-    """The same and the stack itself, with so many executors."""
-    async with contextlib.AsyncExitStack() as opened:
-        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="loopai-bench-"))
+async def opened(
+    sync: Sync, *, workers: int = 1, ingress: int = 1, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Product]:
+    """A fresh stack with an active program; *environment* has more settings for its processes."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="loopai-bench-"))
         options = Options(
-            http="127.0.0.1:0", data_dir=Path(folder), nats_port=None, sync=sync, workers=workers
+            http="127.0.0.1:0",
+            data_dir=Path(folder),
+            nats_port=None,
+            sync=sync,
+            workers=workers,
+            ingress=ingress,
+            environment=dict(environment or {}),
         )
-        started = await opened.enter_async_context(Stack(options, lambda *_: None))
-        http = await opened.enter_async_context(httpx.AsyncClient(base_url=started.url, timeout=60))
+        before = processes.children()
+        started = await stack.enter_async_context(Stack(options, lambda *_: None))
+        pids = tuple(sorted(processes.children() - before))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=started.url, timeout=60))
         task = {"name": TASK, "input_schema": {"type": "object"}}
         (await http.post("/api/v1/tasks", json=task)).raise_for_status()
         program = {"code": CODE, "activate": True}
         answer = await http.post(f"/api/v1/tasks/{TASK}/artifacts", json=program)
         answer.raise_for_status()
-        for _ in range(50):
+        for _ in range(WARM_UP_CALLS):
             (await http.post(EXECUTE, json={"input": INPUT})).raise_for_status()
-        yield started, http
+        bus = await connection.connect(started.nats_url, name="loopai-bench")
+        stack.push_async_callback(bus.close)
+        yield Product(
+            http=http,
+            url=started.url,
+            nats_url=started.nats_url,
+            bus=bus,
+            data_dir=Path(folder),
+            pids=pids,
+        )
+
+
+async def create_tasks(product: Product, names: Sequence[str]) -> None:
+    """Put a task of each name where it belongs, each with an active program of its own.
+
+    Past the API, because an upload tries its program in a cell, and a thousand would take minutes.
+    """
+    texts = programs.FilesystemStore(product.data_dir / "artifacts")
+    async with catalog.Catalog(product.bus, texts).opened() as known:
+        gate = asyncio.Semaphore(CREATE_AT_ONCE)
+
+        async def create(name: str) -> None:
+            async with gate:
+                await _create(known, name)
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(create(name))
+
+
+async def messages(product: Product) -> int:
+    """How many messages with executions the broker has stored so far."""
+    state = (await product.bus.jetstream.stream_info(topology.EXECUTE.name)).state
+    return int(state.last_seq)
+
+
+async def drained(product: Product) -> None:
+    """Return when no execution is on its way, or waits in the interactive lane."""
+    wanted = topology.EXECUTOR_INTERACTIVE
+    async with asyncio.timeout(DRAIN_S_MAX):
+        while True:
+            found = await product.bus.jetstream.consumer_info(wanted.stream, wanted.durable)
+            if not found.num_pending and not found.num_ack_pending:
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def _create(known: catalog.Catalog, name: str) -> None:
+    now = dt.datetime.now(dt.UTC)
+    task = TaskSpecification(
+        id=ids.new(),
+        tenant="default",
+        name=name,
+        input_schema=msgspec.Raw(b'{"type":"object"}'),
+        created_at=now,
+        updated_at=now,
+    )
+    task = await known.create_task(task)
+    made = catalog.new_artifact(task.id, language="python", created_by="bench", now=now)
+    made = msgspec.structs.replace(made, status="validated")
+    # A comment makes it a program of its own: cells are shared by what has the same text.
+    stored = await known.create_artifact(made, f"# {name}\n{CODE}")
+    await known.activate(stored, by="bench", now=now)

@@ -37,8 +37,8 @@ class Figure(msgspec.Struct, frozen=True):
 
 Row = Mapping[str, Figure | str]
 
-Role = Literal["ours", "reference", "other"]
-"""Which colours a series has."""
+Role = Literal["ours", "reference", "other", "part", "part in two"]
+"""Which colours a series has; `part in two` has a dark and a light one for each two of a kind."""
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,8 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
     """Along the axis, in its order and at equal distances."""
     series: Sequence[Series]
     axis: str = ""
-    kind: Literal["bars", "lines"] = "bars"
+    kind: Literal["bars", "lines", "stacked"] = "bars"
+    """Stacked bars lie: a bar for each group, the first on top."""
     logarithmic: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Load on one URL by wrk: one thread, keep-alive, the next request after each answer."""
+"""Load by wrk: one thread, keep-alive, the next request after each answer or at a rate."""
 
 import asyncio
 import shutil
@@ -39,11 +39,12 @@ def find() -> str:
     return found
 
 
-async def run(url: str, connections: int, seconds: int) -> Load:
+async def run(url: str, connections: int, seconds: int, **arguments: float) -> Load:
+    """Load *url*; *arguments* are those of the script."""
     command = [find(), "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={REQUEST_S_MAX}s"]
-    started = await asyncio.create_subprocess_exec(
-        *command, f"--script={SCRIPT}", url, stdout=asyncio.subprocess.PIPE
-    )
+    command += [f"--script={SCRIPT}", url, "--"]
+    command += [f"{name}={value:.0f}" for name, value in arguments.items()]
+    started = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(seconds + EXIT_S_MAX):
             output, _ = await started.communicate()

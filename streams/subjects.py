@@ -16,6 +16,7 @@ VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
+REPLY_ALL: Final = "loopai.v1.reply.>"
 ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
 
 # Work-queue streams only: consumers of limits streams may come and go without anything being lost.
