@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     As long as proxies wait for a silent peer, such as nginx with its `proxy_read_timeout`.
     """
+    waiting_max: int = 4_096
+    """Callers that wait for a result in one ingress process; more are refused with 503."""
     timeout_ms: int = 30_000
     """How long an execute request waits for its result unless it says otherwise."""
     timeout_ms_max: int = 300_000

@@ -70,7 +70,12 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         await workers.start()
         texts = programs.FilesystemStore(settings.artifacts_dir)
         known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
-        dispatcher = dispatch.Dispatcher(connection, f"ingress-{secrets.token_hex(8)}", metrics)
+        dispatcher = dispatch.Dispatcher(
+            connection,
+            f"ingress-{secrets.token_hex(8)}",
+            metrics,
+            waiting_max=settings.waiting_max,
+        )
         await dispatcher.start()
         stack.push_async_callback(dispatcher.close)
         yield services.Services(

@@ -141,14 +141,23 @@ class Chunk:
 class Dispatcher:
     """Sends items of one ingress process and hands each result to whoever waits for it."""
 
-    def __init__(self, connection: Connection, instance: str, metrics: IngressMetrics) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        instance: str,
+        metrics: IngressMetrics,
+        *,
+        waiting_max: int,
+    ) -> None:
         self._connection = connection
         self._subject = subjects.reply(instance)
         self._commit = publisher.GroupCommit(connection, reply_to=self._subject)
-        self._waiting: dict[str, _Waiting | Chunk] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._chunks: dict[str, Chunk] = {}
+        self._waiting_max = waiting_max
         self._count = metrics.execution_counts()
         metrics.batches_of(self._commit)
-        metrics.waiting.set_function(lambda: len(self._waiting))
+        metrics.waiting.set_function(lambda: len(self._waiting) + len(self._chunks))
 
     async def start(self) -> None:
         await self._connection.client.subscribe(
@@ -157,6 +166,19 @@ class Dispatcher:
 
     async def close(self) -> None:
         await self._commit.close()
+
+    def require_room(self) -> None:
+        """OVERLOADED while as many callers wait here as may.
+
+        More would only make all of them wait longer, past their deadlines in the end: an ingress
+        that is asked for twice of what the workers do would answer nobody in time.
+        """
+        if len(self._waiting) >= self._waiting_max:
+            raise errors.ApiError(
+                "OVERLOADED",
+                f"{self._waiting_max} executions are waited for here already; try again later",
+                retry_after_s=1,
+            )
 
     async def submit(self, task: TaskHead, item: ExecuteItem, lane: Lane) -> None:
         """Return when *item* is stored on the bus; nobody waits for its result here."""
@@ -172,8 +194,9 @@ class Dispatcher:
     ) -> ExecutionRecord:
         """The record of *item*. DEADLINE_PASSED when none came before its deadline.
 
-        StillQueued when none came within *wait_s*, where that is shorter.
+        StillQueued when none came within *wait_s*, where that is shorter. OVERLOADED.
         """
+        self.require_room()
         waiter = _Awaited()
         try:
             self.begin(task, item, lane, waiter)
@@ -210,7 +233,7 @@ class Dispatcher:
         One entry in a table is all that an item costs: one waiter and one timer serve them all.
         """
         chunk = Chunk(self, task, items, ended)
-        self._waiting.update(dict.fromkeys([item.id for item in items], chunk))
+        self._chunks.update(dict.fromkeys([item.id for item in items], chunk))
         try:
             self._send(task, items, lane, chunk)
         except publisher.BacklogFull as error:
@@ -221,7 +244,7 @@ class Dispatcher:
     def forget(self, execution_id: str) -> bool:
         """Whoever waits for this record, begun singly, does so no more; False when nobody did."""
         waiting = self._waiting.pop(execution_id, None)
-        if not isinstance(waiting, _Waiting):
+        if waiting is None:
             return False
         waiting.timer.cancel()
         return True
@@ -230,7 +253,7 @@ class Dispatcher:
         """No record of *chunk* is waited for any more."""
         if len(chunk.records) < len(chunk.items):
             for item in chunk.items:
-                self._waiting.pop(item.id, None)
+                self._chunks.pop(item.id, None)
 
     def _send(
         self, task: TaskHead, items: Sequence[ExecuteItem], lane: Lane, waiter: publisher.Waiter
@@ -245,7 +268,7 @@ class Dispatcher:
             self._commit.answered(records[0].id)
         counts: dict[ExecutionStatus, int] = {}
         for record in records:
-            waiting = self._waiting.pop(record.id, None)
+            waiting = self._waiting.pop(record.id, None) or self._chunks.pop(record.id, None)
             if waiting is not None:
                 counts[record.status] = counts.get(record.status, 0) + 1
                 waiting.take(record)

@@ -72,6 +72,13 @@ def begin(shared: services.Services, call: Call) -> bool:
     Nothing has happened then. Else *call* is told what becomes of it, once.
     """
     try:
+        shared.dispatcher.require_room()
+    except errors.ApiError as error:
+        # Before anything else, and not the general way: with what is refused costing as much as
+        # what is done, overload would leave nothing for the callers that were let in.
+        call.failed(error)
+        return True
+    try:
         body = _execute.decode(call.body)
         task = shared.catalog.find(services.TENANT, call.task)
         if task is None or body.version is not None:

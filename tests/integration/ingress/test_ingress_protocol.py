@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from loopai.embedded.broker import Broker
+from streams import connection
 from tests.system import System
 from tests.wait import until
 from workers import executor
@@ -248,3 +251,32 @@ async def test_garbage_ends_the_connection_and_nothing_else(system: System) -> N
     async with _caller(system) as caller:
         caller.post("a")
         assert _output(await caller.answer()) == "A"
+
+
+async def test_overload_is_refused_at_once_and_loses_nobody(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """More callers than may wait get a 503 that says when to come back; the others are answered."""
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(), waiting_max=4
+        )
+        await system.create()
+        callers = [await stack.enter_async_context(_caller(system)) for _ in range(10)]
+        for caller in callers[:4]:
+            caller.post("a")
+        waiting = system.services.metrics.waiting
+        await until(lambda: waiting.collect()[0].samples[0].value == 4)
+        for number, caller in enumerate(callers[4:]):
+            caller.post("b", path=EXECUTE + "?wait=5" * (number % 2))
+        for caller in callers[4:]:
+            refused = await caller.answer()
+            assert refused.status == 503
+            assert refused.headers["retry-after"] == "1"
+            assert json.loads(refused.body)["code"] == "OVERLOADED"
+        await system.start_pool(executor)
+        for caller in callers[:4]:
+            assert _output(await caller.answer()) == "A"
+        for caller in callers[4:]:
+            caller.post("b")
+            assert _output(await caller.answer()) == "B"
