@@ -36,24 +36,30 @@ _decoder = msgspec.json.Decoder(Ack)
 
 
 class Acks:
-    """Publishes on the connection of *client*; one for each connection."""
+    """Publishes on the connection of *client*, after `open`; one for each connection."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._inbox = ""
         self._number = 0
         self._waiting: dict[str, asyncio.Future[Ack]] = {}
-        self._opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Be ready to hear the broker's words; once, when *client* is connected."""
+        inbox = self._client.new_inbox()
+        await self._client.subscribe(
+            f"{inbox}.*", cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        self._inbox = inbox
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str], *, timeout_s: float
     ) -> Ack:
         """Publish and wait for the broker's word; TimeoutError, nats.errors.Error.
 
-        A message that no stream captures gets NO_STREAM.
+        What is published in some order is sent in that order. A message that no stream captures
+        gets NO_STREAM.
         """
-        if not self._inbox:
-            await self._open()
         self._number += 1
         reply = f"{self._inbox}.{self._number}"
         loop = asyncio.get_running_loop()
@@ -66,24 +72,6 @@ class Acks:
         finally:
             timer.cancel()
             del self._waiting[reply]
-
-    async def _open(self) -> None:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._subscribe())
-        opening = self._opening
-        try:
-            # Shielded: others wait for it too.
-            await asyncio.shield(opening)
-        finally:
-            if opening.done() and not self._inbox:
-                self._opening = None
-
-    async def _subscribe(self) -> None:
-        inbox = self._client.new_inbox()
-        await self._client.subscribe(
-            f"{inbox}.*", cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-        self._inbox = inbox
 
     async def _received(self, message: Msg) -> None:
         word = self._waiting.get(message.subject)

@@ -102,6 +102,7 @@ async def connect(url: str, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) 
             )
             connection.jetstream = connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
             await connection.jetstream.account_info()
+            await connection.acks.open()
     except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
         await connection.client.close()
         reason = str(last[0] if last else error) or type(error).__name__

@@ -105,6 +105,6 @@ async def test_keep_leaves_the_stack_running_until_ctrl_c(loopai, data, tmp_path
 
 def test_grace_is_longer_than_the_drain_of_the_ingress():
     """No child is killed while it still finishes what it has accepted."""
-    from loopai.ingress import __main__ as ingress  # noqa: PLC0415
+    from loopai.ingress import server  # noqa: PLC0415
 
-    assert stack.GRACE_S > ingress.DRAIN_S
+    assert stack.GRACE_S > server.DRAIN_S
