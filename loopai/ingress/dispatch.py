@@ -157,7 +157,12 @@ class Dispatcher:
         self._waiting_max = waiting_max
         self._count = metrics.execution_counts()
         metrics.batches_of(self._commit)
-        metrics.waiting.set_function(lambda: len(self._waiting) + len(self._chunks))
+        metrics.waiting.set_function(lambda: self.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Executions whose records are waited for, of single requests and of batches."""
+        return len(self._waiting) + len(self._chunks)
 
     async def start(self) -> None:
         await self._connection.client.subscribe(

@@ -128,7 +128,7 @@ async def test_items_nobody_works_on_time_out_each(front: System) -> None:
         assert (each["status"], each["error"]["type"]) == ("timeout", "DEADLINE_PASSED")
         found = await front.http.get(f"/api/v1/executions/{each['execution_id']}")
         assert found.json()["status"] == "queued"
-    assert front.services.dispatcher._waiting == {}
+    assert front.services.dispatcher.waiting == 0
 
 
 async def test_a_batch_does_not_hold_up_single_requests(system: System) -> None:

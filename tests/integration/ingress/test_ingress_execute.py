@@ -75,7 +75,7 @@ async def _nobody_waits(system: System) -> None:
     async with asyncio.timeout(10):
         while await _waiting(system):
             pass
-    assert system.services.dispatcher._waiting == {}
+    assert system.services.dispatcher.waiting == 0
 
 
 async def test_programs_that_fail_are_answers_not_errors(system: System) -> None:

@@ -48,7 +48,7 @@ async def open_stream() -> AsyncIterator[Open]:
 
 def waiting(system: System) -> int:
     """Items whose records the ingress waits for."""
-    return len(system.services.dispatcher._waiting)
+    return int(system.services.dispatcher.waiting)
 
 
 async def recorded(bus: connection.Connection) -> list[str]:
