@@ -100,7 +100,7 @@ class Enclosure:
             async with asyncio.timeout(limits.start_ms_max / 1000):
                 enclosure.landlock_abi = await enclosure._ready
             if groups is not None:
-                enclosure._confine(groups, limits)
+                await enclosure._confine(groups, limits)
         except TimeoutError:
             await enclosure.close()
             raise EnclosureError("the cell did not start in time") from None
@@ -115,7 +115,7 @@ class Enclosure:
         init = memory.pid(self._init) if self._init >= 0 else None
         return [self._process.pid] if init is None else [self._process.pid, init]
 
-    def _confine(self, groups: cgroups.Cgroups, limits: limits_.Limits) -> None:
+    async def _confine(self, groups: cgroups.Cgroups, limits: limits_.Limits) -> None:
         init = memory.pid(self._init)
         if init is None:
             return  # the first executor will say that the cell has ended
@@ -123,7 +123,9 @@ class Enclosure:
             self._group = groups.group(
                 memory_bytes_max=limits.cell_memory_bytes_max, pids_max=limits.cell_processes_max
             )
-            self._group.add(init)
+            # In a thread: a first move waits 10 to 20 ms for the kernel's other processors, and the
+            # deadlines of all other cells with it.
+            await asyncio.to_thread(self._group.add, init)
         except OSError as error:
             raise EnclosureError(f"the cell gets no control group: {error}") from error
 
