@@ -15,7 +15,7 @@ from bench import processes
 from loopai.catalog import catalog, programs
 from loopai.embedded.broker import Sync
 from loopai.embedded.stack import Options, Stack
-from streams import connection, ids, topology
+from streams import connection, ids, subjects, topology
 from streams.messages import TaskSpecification
 
 CODE = "def run(input):\n    return input['a'] + 1\n"
@@ -113,11 +113,11 @@ async def messages(product: Product) -> int:
 
 async def drained(product: Product) -> None:
     """Return when no execution is on its way, or waits in the interactive lane."""
-    wanted = topology.EXECUTOR_INTERACTIVE
+    name, subject = topology.EXECUTE.name, subjects.queued_lane("interactive")
     async with asyncio.timeout(DRAIN_S_MAX):
         while True:
-            found = await product.bus.jetstream.consumer_info(wanted.stream, wanted.durable)
-            if not found.num_pending and not found.num_ack_pending:
+            found = await product.bus.jetstream.stream_info(name, subjects_filter=subject)
+            if not found.state.subjects:
                 return
             await asyncio.sleep(POLL_S)
 

@@ -307,6 +307,7 @@ class Backlog:
         self._count = 0
         self._published = 0
         self._subject = subjects.execute("bulk", "default", HELD)
+        self._stored = subjects.queued_task("bulk", "default", HELD)
 
     async def fill(self, count: int) -> None:
         """Let *count* wait, not fewer than do."""
@@ -326,14 +327,14 @@ class Backlog:
                 self._count += part
 
     async def empty(self) -> None:
-        await self._bus.jetstream.purge_stream(topology.EXECUTE.name, subject=self._subject)
+        await self._bus.jetstream.purge_stream(topology.EXECUTE.name, subject=self._stored)
         self._count = 0
 
 
 @contextlib.asynccontextmanager
 async def backlog(stack: product.Product) -> AsyncIterator[Backlog]:
     """A backlog, empty; the broker delivers nothing of the bulk lane until it is closed."""
-    consumer = topology.EXECUTOR_BULK
+    consumer = topology.executor("bulk", *subjects.queue("default", HELD))
     subject = f"$JS.API.CONSUMER.PAUSE.{consumer.stream}.{consumer.durable}"
 
     async def pause(until: str) -> bool:

@@ -1,17 +1,19 @@
 """One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from loopai import errors
-from streams import messages, topology
+from streams import messages, subjects, topology
 
 KIB = 1024
 MIB = 1024 * KIB
 CELL_MEMORY_BYTES_LEAST = 64 * MIB
 """Less does not hold an interpreter and the smallest of programs."""
+WEIGHT_LEAST, WEIGHT_MOST = 0.01, 100.0
 BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
 
 
@@ -53,8 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest run of a program on one input."""
     runtimes: str = "auto"
     """What an executor runs: all that is installed, or `python` and others with commas between."""
-    executor_slots: int = 16
-    """Deliveries that one executor handles at once, per lane and runtime."""
+    executor_slots: int = 32
+    """Deliveries that one executor handles at once."""
+    tenant_running_max: int = 16
+    """Of one tenant, so that others find slots."""
+    task_running_max: int = 8
+    """Of one task in one lane: its cell runs one batch while others are prepared or recorded."""
+    tenant_weights: str = ""
+    """Shares of tenants that compete for an executor, as `acme=3,beta=1`; all others have 1."""
     cells_max: int = 64
     """Warm cells that one executor keeps; the least recently used goes first."""
     cells_bytes_max: int = 2048 * MIB
@@ -72,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.runtimes == "auto":
             return None
         return frozenset(_runtimes(self.runtimes))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the tenants that have one of their own."""
+        return _weights(self.tenant_weights)
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -124,6 +137,22 @@ def _runtimes(text: str) -> list[messages.Runtime]:
     return found
 
 
+def _weights(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for pair in filter(None, (each.strip() for each in text.split(","))):
+        tenant, _, weight = pair.partition("=")
+        try:
+            found[tenant] = float(weight)
+        except ValueError:
+            found[tenant] = math.nan
+        if not subjects.is_name(tenant) or not WEIGHT_LEAST <= found[tenant] <= WEIGHT_MOST:
+            raise errors.StartupError(
+                f"LOOPAI_TENANT_WEIGHTS={text!r}: expected TENANT=WEIGHT, such as acme=3,beta=1; "
+                f"a weight is a number from {WEIGHT_LEAST:g} to {WEIGHT_MOST:g}"
+            )
+    return found
+
+
 def _check(settings: Settings) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
@@ -149,6 +178,7 @@ def _check(settings: Settings) -> None:
         )
     if settings.runtimes != "auto":
         _runtimes(settings.runtimes)
+    _weights(settings.tenant_weights)
     _check_addresses(settings)
 
 

@@ -12,6 +12,9 @@ from streams.connection import Connection
 
 Config = TypeVar("Config", js.StreamConfig, js.ConsumerConfig)
 
+_PAGE = 256
+"""Consumers that the broker lists at once."""
+
 # The broker fixes these when a stream is made; changing one means moving the data by hand.
 _FIXED = frozenset({"retention", "storage", "ack_policy", "deliver_policy"})
 
@@ -21,7 +24,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["stream", "consumer", "bucket"]
     name: str
-    action: Literal["create", "update"]
+    action: Literal["create", "update", "delete"]
+    stream: str = ""
+    """Of a consumer: what it is a consumer of."""
     fields: dict[str, tuple[Any, Any]] = {}  # Any: configuration values of every type
 
 
@@ -34,11 +39,30 @@ async def diff(connection: Connection, wanted: topology.Topology) -> list[Change
         change = _change(kind, name, have, stream)
         if change:
             changes.append(change)
-    for spec in wanted.consumers:
-        found = await _consumer(connection, spec)
-        change = _change("consumer", spec.durable, found, _consumer_config(spec))
+    for stream_spec in wanted.streams:
+        changes += await _consumer_changes(connection, stream_spec, wanted)
+    return changes
+
+
+async def _consumer_changes(
+    connection: Connection, stream: topology.Stream, wanted: topology.Topology
+) -> list[Change]:
+    specs = {spec.durable: spec for spec in wanted.consumers if spec.stream == stream.name}
+    if not specs:
+        return []
+    have = await _consumers(connection, stream.name)
+    changes = []
+    if stream.retention == "workqueue":
+        # First: one of an earlier version would stand in the way of those that replace it.
+        changes += [
+            Change(kind="consumer", stream=stream.name, name=name, action="delete")
+            for name in have
+            if name not in specs
+        ]
+    for name, spec in specs.items():
+        change = _change("consumer", name, have.get(name), _consumer_config(spec))
         if change:
-            changes.append(change)
+            changes.append(msgspec.structs.replace(change, stream=stream.name))
     return changes
 
 
@@ -54,7 +78,9 @@ async def apply(connection: Connection, wanted: topology.Topology) -> list[Chang
                 f"{change.kind} {change.name}: {', '.join(sorted(fixed))} cannot be changed in "
                 "place; move its messages to a new one, or point LOOPAI_NATS_URL elsewhere"
             )
-        if change.kind == "consumer":
+        if change.action == "delete":
+            await connection.jetstream.delete_consumer(change.stream, change.name)
+        elif change.kind == "consumer":
             spec = consumers[change.name]
             await connection.jetstream.add_consumer(spec.stream, _consumer_config(spec))
         elif change.action == "create":
@@ -86,10 +112,9 @@ def _change(
 
 
 _COMPARED = frozenset(
-    (  # noqa: SIM905 (a list of 16 strings is no easier to read)
-        "subjects retention discard discard_new_per_subject max_age max_bytes max_msgs_per_subject "
-        "max_msg_size "
-        "storage num_replicas duplicate_window allow_direct "
+    (  # noqa: SIM905 (a list of 17 strings is no easier to read)
+        "subjects subject_transform retention discard discard_new_per_subject max_age max_bytes "
+        "max_msgs_per_subject max_msg_size storage num_replicas duplicate_window allow_direct "
         "filter_subject ack_policy ack_wait max_deliver max_ack_pending"
     ).split()
 )
@@ -106,6 +131,7 @@ def _stream_config(spec: topology.Stream) -> js.StreamConfig:
         name=spec.name,
         description=spec.why,
         subjects=list(spec.subjects),
+        subject_transform=js.SubjectTransform(*spec.transform) if spec.transform else None,
         retention=js.RetentionPolicy(spec.retention),
         discard=js.DiscardPolicy(spec.discard),
         discard_new_per_subject=spec.discard == "new" and spec.messages_per_subject_max > 0,
@@ -158,10 +184,14 @@ async def _stream(connection: Connection, name: str) -> js.StreamConfig | None:
         return None
 
 
-async def _consumer(connection: Connection, spec: topology.Consumer) -> js.ConsumerConfig | None:
-    try:
-        info = await connection.jetstream.consumer_info(spec.stream, spec.durable)
-    except nats.js.errors.NotFoundError:
-        return None
-    config: js.ConsumerConfig | None = info.config
-    return config
+async def _consumers(connection: Connection, stream: str) -> dict[str, js.ConsumerConfig]:
+    """Those of *stream*, by name; none where there is no such stream."""
+    found: dict[str, js.ConsumerConfig] = {}
+    while True:
+        try:
+            page = await connection.jetstream.consumers_info(stream, offset=len(found))
+        except nats.js.errors.NotFoundError:
+            return {}
+        found.update((info.name, info.config) for info in page)
+        if len(page) < _PAGE:
+            return found

@@ -257,14 +257,13 @@ class GroupCommit:
         """Nothing more goes into the message that gathers for *key*."""
         batch = self._gathering.pop(key)
         batch.linger.cancel()
-        self._ready.push(key.tenant, key, batch)
+        self._ready.push(key.tenant, key, batch, batch.cost)
         self._unanswered.setdefault(key, set()).add(batch.items[0].id)
         self._sent[batch.items[0].id] = key
 
     def _fill_window(self) -> None:
         while self._ready and len(self._in_flight) < self._window:
-            _, (batch,) = self._ready.take(count_max=1, cost_max=1)
-            task = asyncio.create_task(self._store(batch))
+            task = asyncio.create_task(self._store(self._ready.take()))
             self._in_flight.add(task)
             task.add_done_callback(self._stored)
 

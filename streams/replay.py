@@ -160,7 +160,7 @@ async def is_queued(connection: Connection, *, tenant: str, execution_id: str) -
     # In this order: what has left the first subject on its way is on the second one already. A
     # message may be routed at any time after its acceptance.
     for subject, until in (
-        (subjects.execute_tenant(tenant), minted + ACCEPT),
+        (subjects.queued_tenant(tenant), minted + ACCEPT),
         (subjects.routed_tenant(tenant), None),
     ):
         reading = read(connection, topology.EXECUTE.name, subject, since=minted - CLOCK_SKEW)

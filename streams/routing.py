@@ -20,7 +20,6 @@ async def forward(
 
     Repeating it stores it once. publisher.BacklogFull, publisher.NotPublished.
     """
-    tenant, task = subjects.owner(delivery.subject)
     headers = {subjects.ROUTED_FROM: str(delivery.sequence)}
     reply_to = subjects.reply_to(delivery.headers)
     if reply_to is not None:
@@ -34,7 +33,7 @@ async def forward(
         headers[subjects.RECORDED_SINCE] = since.astimezone(UTC).isoformat()
     await publisher.publish(
         connection,
-        subjects.routed(runtime, subjects.lane(delivery.subject), tenant, task),
+        subjects.routed(runtime, delivery.subject),
         codec.EXECUTE.encode(batch),
         # The sequence tells originals apart, the id keeps it from being guessed by a publisher.
         message_id=f"routed:{runtime}:{delivery.sequence}:{batch.items[0].id}",

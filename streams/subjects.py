@@ -16,6 +16,7 @@ VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
+ROUTED_ALL: Final = "loopai.v1.routed.*.*.*.*.*.*"
 REPLY_ALL: Final = "loopai.v1.reply.>"
 ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
 
@@ -40,9 +41,14 @@ MESSAGE_ID: Final = "Nats-Msg-Id"
 
 _SUBJECT: Final = re.compile(r"(?!\$)[^\s.*>\x00]+(\.[^\s.*>\x00]+)*")
 """One to publish to: no wildcards, no empty tokens, none of the broker's own."""
-_TOKENS: Final = {"execute": 6, "event": 6, "dead": 6, "routed": 7}
-"""Of subjects that have a lane, a kind, a stream, or a runtime and a lane before the tenant."""
-_TOKENS_ELSE: Final = 5
+_TOKENS: Final = {"execute": {6, 8}, "event": {6}, "dead": {6}, "routed": {9}}
+"""Of subjects that have more than a kind before the tenant: a lane, a stream, a runtime, queues."""
+_TOKENS_ELSE: Final = {5}
+
+TENANT_QUEUES: Final = 8
+"""A lane has so many groups of queues; a tenant belongs to one of them (ADR 0015)."""
+TASK_QUEUES: Final = 4
+"""A group has so many queues; a task belongs to one of them."""
 
 
 def is_name(text: str) -> bool:
@@ -65,28 +71,62 @@ def execute(lane: Lane, tenant: str, task: str) -> str:
 
 
 def execute_lane(lane: Lane) -> str:
-    return f"loopai.v1.execute.{lane}.>"
+    """What publishers of *lane* publish on: EXECUTE captures it."""
+    return f"loopai.v1.execute.{lane}.*.*"
 
 
-def execute_tenant(tenant: str) -> str:
-    return f"loopai.v1.execute.*.{token(tenant)}.>"
+# EXECUTE stores each message on the subject of its queue: `execute` with two numbers after the
+# lane, which the broker reckons from the tenant's token and from the task's (ADR 0015).
+EXECUTE_PUBLISHED: Final = "loopai.v1.execute.*.*.*"
+EXECUTE_STORED: Final = (
+    f"loopai.v1.execute.{{{{wildcard(1)}}}}.{{{{partition({TENANT_QUEUES},2)}}}}."
+    f"{{{{partition({TASK_QUEUES},3)}}}}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}"
+)
 
 
-def routed(runtime: Runtime, lane: str, tenant: str, task: str) -> str:
-    """Where executions wait for a worker that has *runtime*; only workers publish here."""
-    return f"loopai.v1.routed.{runtime}.{lane}.{token(tenant)}.{token(task)}"
+def queue(tenant: str, task: str) -> tuple[int, int]:
+    """The numbers of the queue of *task*: its group and its place there, as the broker has them."""
+    return _fnv(token(tenant)) % TENANT_QUEUES, _fnv(token(task)) % TASK_QUEUES
 
 
-def routed_lane(runtime: Runtime, lane: Lane) -> str:
-    return f"loopai.v1.routed.{runtime}.{lane}.>"
+def queued_lane(lane: Lane) -> str:
+    """What all queues of *lane* hold."""
+    return f"loopai.v1.execute.{lane}.*.*.*.*"
+
+
+def queued(lane: Lane, group: int, place: int) -> str:
+    """What one queue of *lane* holds."""
+    return f"loopai.v1.execute.{lane}.{group}.{place}.*.*"
+
+
+def queued_task(lane: str, tenant: str, task: str) -> str:
+    """What waits of one task in *lane*, or in all (`*`)."""
+    return f"loopai.v1.execute.{lane}.*.*.{token(tenant)}.{token(task)}"
+
+
+def queued_tenant(tenant: str) -> str:
+    return f"loopai.v1.execute.*.*.*.{token(tenant)}.*"
+
+
+def routed(runtime: Runtime, subject: str) -> str:
+    """Where the execution on *subject*, a stored one, waits for a worker that has *runtime*.
+
+    Only workers publish here.
+    """
+    return f"loopai.v1.routed.{runtime}.{subject.removeprefix('loopai.v1.execute.')}"
+
+
+def routed_group(runtime: Runtime, lane: Lane, group: int) -> str:
+    """What a group of queues of *lane* holds for workers that have *runtime*."""
+    return f"loopai.v1.routed.{runtime}.{lane}.{group}.*.*.*"
 
 
 def routed_task(tenant: str, task: str) -> str:
-    return f"loopai.v1.routed.*.*.{token(tenant)}.{token(task)}"
+    return f"loopai.v1.routed.*.*.*.*.{token(tenant)}.{token(task)}"
 
 
 def routed_tenant(tenant: str) -> str:
-    return f"loopai.v1.routed.*.*.{token(tenant)}.>"
+    return f"loopai.v1.routed.*.*.*.*.{token(tenant)}.*"
 
 
 def is_routed(subject: str) -> bool:
@@ -149,13 +189,21 @@ def owner(subject: str) -> tuple[str, str]:
     """(tenant, task): the last two tokens of any subject above. ValueError if they are no names."""
     tokens = subject.split(".")
     expected = _TOKENS.get(tokens[2] if len(tokens) > 2 else "", _TOKENS_ELSE)  # noqa: PLR2004
-    if len(tokens) != expected or tokens[:2] != ["loopai", "v1"]:
+    if len(tokens) not in expected or tokens[:2] != ["loopai", "v1"]:
         raise ValueError(f"expected loopai.v1.<kind>.….<tenant>.<task>, not {subject[:200]!r}")
     tenant, task = name(tokens[-2]), name(tokens[-1])
     for each in (tenant, task):
         if not is_name(each):
             raise ValueError(f"not a name: {each[:130]!r}")
     return tenant, task
+
+
+def _fnv(text: str) -> int:
+    """FNV-1a of 32 bits, which the broker's `partition` takes its numbers from."""
+    found = 0x811C9DC5
+    for byte in text.encode():
+        found = (found ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return found
 
 
 def task_key(tenant: str, task: str) -> str:

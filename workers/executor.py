@@ -21,7 +21,7 @@ from streams.messages import (
     Runtime,
     TaskHead,
 )
-from workers import admitter, answers, cells, events, runtime, verdict
+from workers import admitter, answers, cells, events, runtime, turns, verdict
 
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 64
@@ -63,16 +63,30 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
         async with admitting.opened():
             yield runtime.Pool(
                 name=NAME,
-                sources=tuple(
-                    runtime.Source(consumer, host.settings.executor_slots)
-                    for each in named
-                    for consumer in topology.EXECUTORS[each]
+                sources=_sources(host.settings, named),
+                limits=turns.Limits(
+                    slots=host.settings.executor_slots,
+                    tenant_running_max=host.settings.tenant_running_max,
+                    task_running_max=host.settings.task_running_max,
+                    weights=host.settings.weights,
                 ),
                 handle=executor.handle,
                 handle_s_max=HANDLE_S_MAX,
                 languages=tuple(sorted(languages)),
                 drain=admitting.drain,
             )
+
+
+def _sources(known: settings.Settings, named: Sequence[Runtime]) -> tuple[runtime.Source, ...]:
+    """The queues of all lanes, of the runtimes *named*."""
+    # Of one task no more than may run: others would wait here while another worker is free.
+    prefetch = min(known.executor_slots, known.task_running_max)
+    return tuple(
+        runtime.Source(spec=spec, prefetch=prefetch, lane=lane)
+        for each in named
+        for lane, specs in topology.EXECUTORS[each].items()
+        for spec in specs
+    )
 
 
 @contextlib.asynccontextmanager

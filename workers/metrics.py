@@ -68,11 +68,19 @@ async def served(shown: CollectorRegistry, address: tuple[str, int] | None) -> A
 class WorkerCollector(Collector):
     """Who this worker is, and how busy."""
 
-    def __init__(self, name: str, instance: str, slots: int, running: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        instance: str,
+        slots: int,
+        running: Callable[[], int],
+        waiting: Callable[[], int],
+    ) -> None:
         self._name = name
         self._instance = instance
         self._slots = slots
         self._running = running
+        self._waiting = waiting
 
     def collect(self) -> Iterable[Metric]:
         """Called by the server's thread."""
@@ -86,6 +94,11 @@ class WorkerCollector(Collector):
         )
         yield GaugeMetricFamily(
             "loopai_worker_deliveries", "Deliveries that are being handled.", self._running()
+        )
+        yield GaugeMetricFamily(
+            "loopai_worker_deliveries_waiting",
+            "Deliveries in hand that wait for a slot.",
+            self._waiting(),
         )
 
 

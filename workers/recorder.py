@@ -17,7 +17,7 @@ from loopai import errors
 from streams import replay, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
-from workers import dead, runtime
+from workers import dead, runtime, turns
 
 log = structlog.get_logger()
 
@@ -45,7 +45,8 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     recorder = Recorder(host.connection)
     yield runtime.Pool(
         name=NAME,
-        sources=(runtime.Source(topology.RECORDER, SLOTS),),
+        sources=(runtime.Source(spec=topology.RECORDER, prefetch=SLOTS),),
+        limits=turns.Limits(slots=SLOTS),
         handle=recorder.handle,
         handle_s_max=HANDLE_S_MAX,
     )

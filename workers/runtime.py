@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -23,15 +24,18 @@ from streams import (
     publisher,
     replay,
     store,
+    subjects,
     topology,
 )
-from streams.messages import Language
-from workers import dead, metrics
+from streams.messages import Lane, Language
+from workers import dead, metrics, turns
 
 log = structlog.get_logger()
 
 DRAIN_S: Final = 8.0
 """How long started work may take to end after SIGTERM; then it is given back."""
+DELIVERY_BYTES: Final = 512
+"""What a delivery costs its tenant beside its payload."""
 NAK_S: Final = 1.0
 """First delay after an unforeseen error; it grows with every attempt …"""
 RETRY_S_MAX: Final = 30.0
@@ -42,11 +46,13 @@ class LeaseLost(Exception):  # noqa: N818 (it says what is the matter)
     """The broker has given the delivery to another worker: drop it, record nothing."""
 
 
-class Source(msgspec.Struct, frozen=True):
-    """Where a pool's work comes from, and how many deliveries of it one worker handles at once."""
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a pool's work comes from, and how many deliveries of it one worker has in hand."""
 
     spec: topology.Consumer
-    slots: int
+    prefetch: int
+    """Deliveries that it has taken and not settled: those that wait for a slot, too."""
+    lane: Lane = "interactive"
 
 
 async def _nothing(_within_s: float) -> None:
@@ -58,6 +64,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     sources: tuple[Source, ...]
+    limits: turns.Limits
     handle: Callable[[consumer.Delivery], Awaitable[None]]
     handle_s_max: float
     """Longest handling of one delivery; then it counts as failed."""
@@ -99,9 +106,11 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
             host = Host(settings=settings, connection=connected, instance=instance, registry=shown)
             async with open_pool(host) as pool:
                 worker = Worker(connected, pool)
-                slots = sum(source.slots for source in pool.sources)
+                slots = pool.limits.slots
                 shown.register(
-                    metrics.WorkerCollector(name, instance, slots, lambda: worker.running)
+                    metrics.WorkerCollector(
+                        name, instance, slots, lambda: worker.running, lambda: worker.waiting
+                    )
                 )
                 async with presence.shown(
                     connected,
@@ -119,18 +128,43 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
     return 0 if stop.is_set() else 1
 
 
+class _Taken(msgspec.Struct, frozen=True, eq=False):
+    """A delivery in hand, and how its source hears that it is settled."""
+
+    delivery: consumer.Delivery
+    release: Callable[[], None]
+
+
+def _turn(lane: Lane, taken: _Taken) -> turns.Turn[_Taken]:
+    delivery = taken.delivery
+    try:
+        tenant, _ = subjects.owner(delivery.subject)
+    except ValueError:
+        tenant = ""  # nobody's: its handler says what is wrong with it
+    cost = len(delivery.payload) + DELIVERY_BYTES
+    return turns.Turn(lane=lane, tenant=tenant, task=delivery.subject, cost=cost, what=taken)
+
+
 class Worker:
     """Takes deliveries of *pool* and settles each by what its handling came to."""
 
     def __init__(self, connected: connection.Connection, pool: Pool) -> None:
         self._connection = connected
         self._pool = pool
-        self._active: dict[asyncio.Task[None], consumer.Delivery] = {}
+        self._turns: turns.Turns[_Taken] = turns.Turns(pool.limits)
+        self._waiting: set[_Taken] = set()
+        self._draining = False
+        self._active: dict[asyncio.Task[None], turns.Turn[_Taken]] = {}
 
     @property
     def running(self) -> int:
         """How many deliveries are being handled."""
         return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """How many more are in hand and wait for a slot."""
+        return len(self._waiting)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set or the connection is closed for good; then drain."""
@@ -143,23 +177,46 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
+            self._draining = True
             await _cancel(*taking, *ends)
             await self._drain()
             await _cancel(leases)
 
     async def _take(self, source: Source) -> None:
-        async with consumer.Consumer(self._connection, source.spec, slots=source.slots) as taken:
+        opened = consumer.Consumer(self._connection, source.spec, slots=source.prefetch)
+        async with opened as taken:
             async for delivery in taken:
-                task = asyncio.create_task(self._settle(delivery))
-                self._active[task] = delivery
-                task.add_done_callback(self._active.pop)
-                task.add_done_callback(lambda _: taken.release())
+                mine = _Taken(delivery, taken.release)
+                self._waiting.add(mine)
+                self._turns.push(_turn(source.lane, mine), time.monotonic())
+                self._begin()
+
+    def _begin(self) -> None:
+        """Hand free slots to those whose turn it is."""
+        while not self._draining:
+            turn = self._turns.take(time.monotonic())
+            if turn is None:
+                return
+            self._waiting.discard(turn.what)
+            task = asyncio.create_task(self._settle(turn.what.delivery))
+            self._active[task] = turn
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        turn = self._active.pop(task)
+        self._turns.release(turn, time.monotonic())
+        turn.what.release()
+        self._begin()
 
     async def _drain(self) -> None:
         # Beside each other: a supervisor waits for all of it, and not for long.
         await asyncio.gather(self._pool.drain(DRAIN_S), self._drain_deliveries())
 
     async def _drain_deliveries(self) -> None:
+        # Nobody has begun on these: another worker can have them now rather than after ack_wait.
+        waiting, self._waiting = self._waiting, set()
+        for taken in waiting:
+            await taken.delivery.nak(0)
         if not self._active:
             return
         _, late = await asyncio.wait(self._active, timeout=DRAIN_S)
@@ -168,8 +225,9 @@ class Worker:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(topology.PROGRESS_S)
-            for delivery in list(self._active.values()):
-                await delivery.progress()
+            active = [turn.what for turn in self._active.values()]
+            for taken in [*active, *self._waiting]:
+                await taken.delivery.progress()
 
     async def _settle(self, delivery: consumer.Delivery) -> None:
         """The one map from what a handler raises to what becomes of the message."""

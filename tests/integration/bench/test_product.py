@@ -1,7 +1,7 @@
 """What the bench does to a stack before and while it measures it."""
 
 from bench import latency, product, scale, usage
-from streams import topology
+from streams import subjects, topology
 
 
 async def test_a_call_is_seen_at_every_stage_and_tasks_and_backlogs_are_there() -> None:
@@ -32,7 +32,7 @@ async def _tasks(stack: product.Product) -> None:
 
 
 async def _backlog(stack: product.Product) -> None:
-    consumer = topology.EXECUTOR_BULK
+    consumer = topology.executor("bulk", *subjects.queue("default", scale.HELD))
     async with scale.backlog(stack) as held:
         await held.fill(300)
         found = await stack.bus.jetstream.consumer_info(consumer.stream, consumer.durable)

@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from streams import codec, connection, ids, provision, publisher, replay, topology
+from streams import codec, connection, ids, provision, publisher, replay, subjects, topology
 from streams.messages import ExecuteItem, Lane
 
 
@@ -40,7 +40,8 @@ async def test_a_lone_request_leaves_at_once_and_alone(bus: connection.Connectio
     assert batch.items == (item,)
     assert (batch.task_id, batch.validated) == ("id", True)
     assert stored.headers["Loopai-Reply-To"] == "loopai.v1.reply.me"
-    assert stored.subject == "loopai.v1.execute.interactive.default.t"
+    group, place = subjects.queue("default", "t")
+    assert stored.subject == f"loopai.v1.execute.interactive.{group}.{place}.default.t"
 
 
 async def test_requests_that_come_together_travel_together(bus: connection.Connection) -> None:

@@ -12,6 +12,7 @@ import pytest
 from loopai.embedded.broker import Broker
 from streams import codec, connection, consumer, ids, publisher, replay, subjects, topology
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, GenerateRequest
+from tests import queue
 from tests.system import System
 from tests.wait import until
 from workers import answers, events, executor, generator, recorder, runtime, verdict
@@ -37,7 +38,7 @@ async def _store(bus: connection.Connection, batch: ExecuteBatch) -> None:
 
 async def _take(bus: connection.Connection) -> consumer.Delivery:
     """Take the next delivery away from the executors, as one of them that will crash."""
-    spec = topology.EXECUTOR_INTERACTIVE
+    spec = queue.python()
     async with consumer.Consumer(bus, spec, slots=1) as taken:
         return await anext(aiter(taken))
 
@@ -322,7 +323,7 @@ async def test_conservation_under_random_redelivery(system: System) -> None:
     stop = asyncio.Event()
 
     async def steal() -> None:
-        spec = topology.EXECUTOR_INTERACTIVE
+        spec = queue.python()
         async with consumer.Consumer(system.bus, spec, slots=2) as taken:
             async for delivery in taken:
                 if stop.is_set():

@@ -25,6 +25,7 @@ from streams import (
     topology,
 )
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, Language
+from tests import queue
 from tests.system import UPPER, System
 from tests.wait import until
 from workers import executor, recorder
@@ -162,9 +163,10 @@ async def test_lanes_stay_apart_on_the_route(idle: System) -> None:
 
     await until(on_route)
     subject = {m.subject for m in await _on_route(idle)}
+    group, place = subjects.queue("default", "upper")
     assert subject == {
-        "loopai.v1.routed.deno.interactive.default.upper",
-        "loopai.v1.routed.deno.bulk.default.upper",
+        f"loopai.v1.routed.deno.{lane}.{group}.{place}.default.upper"
+        for lane in ("interactive", "bulk")
     }
     await _both(idle)
     await _settled(idle, quick, slow)
@@ -175,7 +177,7 @@ async def test_a_crash_between_the_copy_and_the_ack_copies_nothing_twice(idle: S
     await _task(idle)
     batch = _batch("a", "b", "c")
     await _publish(idle, batch)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         crashed = await anext(aiter(taken))
         await routing.forward(idle.bus, crashed, batch, "deno")
         await crashed.nak(0)
@@ -197,7 +199,7 @@ async def test_a_copy_that_was_done_before_the_original_came_again_is_all_there_
     await _task(idle)
     batch = _batch("a", "b")
     await _publish(idle, batch)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         crashed = await anext(aiter(taken))
         await routing.forward(idle.bus, crashed, batch, "deno")
         await _both(idle)
@@ -219,7 +221,7 @@ async def test_a_rollout_that_changes_between_copy_and_redelivery_runs_nothing_t
     task_id = await _task(idle)
     batch = _batch("a", "b")
     await _publish(idle, batch)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         crashed = await anext(aiter(taken))
         await routing.forward(idle.bus, crashed, batch, "deno")
         await idle.store(task_id, UPPER)
@@ -241,7 +243,7 @@ async def test_copying_again_at_once_stores_one_copy(idle: System) -> None:
     await _task(idle)
     batch = _batch("a")
     await _publish(idle, batch)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         crashed = await anext(aiter(taken))
         await routing.forward(idle.bus, crashed, batch, "deno")
         await routing.forward(idle.bus, crashed, batch, "deno")
@@ -275,7 +277,7 @@ async def test_what_an_earlier_delivery_recorded_is_not_run_again_on_the_route(
     await idle.store(task_id, UPPER)
     mixed = ExecuteBatch(items=(*_batch("a", version=2).items, *_batch("b", version=1).items))
     await _publish(idle, mixed)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         for _ in range(2):
             await (await anext(aiter(taken))).nak(0)
             taken.release()
@@ -343,7 +345,7 @@ async def test_a_full_route_makes_work_wait(idle: System) -> None:
         await until(moved)
 
     async def given_back() -> bool:
-        spec = topology.EXECUTOR_INTERACTIVE
+        spec = queue.python()
         info = await idle.bus.jetstream.consumer_info(spec.stream, spec.durable)
         return bool(info.num_ack_pending == 1 and info.num_pending == 0)
 
@@ -366,7 +368,7 @@ async def test_a_route_that_stays_full_is_answered_as_a_full_backlog(idle: Syste
     await until(full)
     await idle.stop_pool(executor, PLAIN)
     await _publish(idle, batch := _batch("a", "b"))
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         for _ in range(topology.MAX_DELIVER - 1):
             await (await anext(aiter(taken))).nak(0)
             taken.release()
@@ -397,7 +399,7 @@ async def test_a_message_that_exhausts_its_deliveries_on_the_route_goes_to_dead(
         return len(await _on_route(idle)) == 1
 
     await until(on_route)
-    spec = topology.EXECUTOR_DENO_INTERACTIVE
+    spec = queue.deno()
     async with consumer.Consumer(idle.bus, spec, slots=1) as taken:
         for _ in range(topology.MAX_DELIVER):
             await (await anext(aiter(taken))).nak(0)
@@ -425,7 +427,7 @@ async def test_a_dead_copy_names_only_what_no_delivery_recorded(idle: System) ->
     await idle.store(task_id, UPPER)
     mixed = ExecuteBatch(items=(*_batch("a", version=2).items, *_batch("b", version=1).items))
     await _publish(idle, mixed)
-    async with consumer.Consumer(idle.bus, topology.EXECUTOR_INTERACTIVE, slots=1) as taken:
+    async with consumer.Consumer(idle.bus, queue.python(), slots=1) as taken:
         for _ in range(2):
             await (await anext(aiter(taken))).nak(0)
             taken.release()
@@ -435,7 +437,7 @@ async def test_a_dead_copy_names_only_what_no_delivery_recorded(idle: System) ->
         return len(await _on_route(idle)) == 1
 
     await until(on_route)
-    spec = topology.EXECUTOR_DENO_INTERACTIVE
+    spec = queue.deno()
     async with consumer.Consumer(idle.bus, spec, slots=1) as taken:
         for _ in range(topology.MAX_DELIVER):
             await (await anext(aiter(taken))).nak(0)

@@ -112,7 +112,7 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     ingress.request_seconds.labels("route").observe(1)
     ingress.executions.labels("success").inc()
     workers = CollectorRegistry()
-    workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int))
+    workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int, int))
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
     wanted = shown(ingress.registry) | shown(workers)

@@ -1,99 +1,119 @@
-"""Deficit round robin: who gets how much, and who is never kept waiting."""
+"""Start-time fair queuing: who is next, who gets how much, and who is never kept waiting."""
 
 from collections import Counter
 
-import msgspec
 import pytest
 
 from streams import fair
 
-
-class Entry(msgspec.Struct, frozen=True):
-    name: str
-    cost: int = fair.QUANTUM // 4
-    count: int = 1
+Queue = fair.FairQueue[str, str]
 
 
-def _take(queue: fair.FairQueue[str, Entry], count_max: int = 1) -> list[str]:
-    _, entries = queue.take(count_max=count_max, cost_max=fair.QUANTUM * 100)
-    return [entry.name for entry in entries]
+def _push(queue: Queue, tenant: str, number: int, *, task: str = "t", cost: float = 1) -> None:
+    for _ in range(number):
+        queue.push(tenant, f"{tenant}.{task}", f"{tenant}.{task}", cost)
+
+
+def _taken(queue: Queue, number: int) -> Counter[str]:
+    return Counter(queue.take() for _ in range(number))
 
 
 def test_a_newcomer_does_not_wait_for_a_backlog() -> None:
-    """A thousand of one tenant are before it, and it is served within a few turns."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue()
-    for _ in range(1000):
-        queue.push("busy", "t", Entry("busy"))
-    for _ in range(100):
-        _take(queue)
-    queue.push("quiet", "t", Entry("quiet"))
+    """A thousand of one tenant are before it, and it is served within two turns."""
+    queue = Queue()
+    _push(queue, "busy", 1000)
+    _taken(queue, 100)
+    _push(queue, "quiet", 1)
 
-    turns = [_take(queue)[0] for _ in range(10)]
+    assert "quiet.t" in _taken(queue, 2)
 
-    assert "quiet" in turns
+
+def test_shares_follow_weights_and_cost() -> None:
+    """Twice the cost, half the turns. Thrice the weight, thrice the turns."""
+    queue = Queue(lambda tenant: 3 if tenant == "heavy" else 1)
+    _push(queue, "heavy", 1000, cost=10)
+    _push(queue, "light", 1000, cost=10)
+    _push(queue, "large", 1000, cost=20)
+
+    assert _taken(queue, 900) == {"heavy.t": 600, "light.t": 200, "large.t": 100}
+
+
+def test_tasks_of_a_tenant_share_what_is_its_own() -> None:
+    """Many tasks are worth no more than one; small ones get more turns than large ones."""
+    queue = Queue()
+    _push(queue, "one", 1000)
+    for number in range(10):
+        _push(queue, "many", 100, task=f"{number}", cost=1 + number % 2)
+
+    turns = _taken(queue, 300)
+
+    costs = sum(turns[f"many.{number}"] * (1 + number % 2) for number in range(10))
+    assert costs == pytest.approx(turns["one.t"], abs=2)
+    assert turns["many.0"] > turns["many.1"]
 
 
 def test_whoever_was_alone_owes_nothing() -> None:
     """What a tenant took while nobody else was there is not held against it later."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue()
-    for _ in range(2000):
-        queue.push("first", "t", Entry("first"))
-    for _ in range(1000):
-        _take(queue)
-    for _ in range(1000):
-        queue.push("second", "t", Entry("second"))
+    queue = Queue()
+    _push(queue, "first", 2000)
+    _taken(queue, 1000)
+    _push(queue, "second", 1000)
 
-    shares = Counter(_take(queue)[0] for _ in range(400))
-
-    assert shares["first"] == pytest.approx(200, abs=8)
+    assert _taken(queue, 400)["first.t"] == pytest.approx(200, abs=1)
 
 
-def test_weights_are_kept() -> None:
-    """Three to one, in cost, however large the single entries are."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue(lambda tenant: 3 if tenant == "a" else 1)
-    for _ in range(2000):
-        queue.push("a", "t", Entry("a", cost=1_000))
-        queue.push("b", "t", Entry("b", cost=10_000))
-    costs = {"a": 1_000, "b": 10_000}
+def test_whoever_comes_and_goes_pays_for_what_it_had() -> None:
+    """Leaving after a costly turn and coming back does not forget it."""
+    queue = Queue()
+    _push(queue, "steady", 1000)
+    turns: Counter[str] = Counter()
+    for _ in range(200):
+        if len(queue) == 1000 - turns["steady.t"]:
+            _push(queue, "guest", 1, cost=20)
+        turns.update(_taken(queue, 1))
 
-    taken: Counter[str] = Counter()
-    for _ in range(1500):
-        name = _take(queue)[0]
-        taken[name] += costs[name]
-
-    assert taken["a"] / taken["b"] == pytest.approx(3, rel=0.2)
+    assert 8 <= turns["guest.t"] <= 12
 
 
-def test_tasks_of_a_tenant_take_turns() -> None:
-    """A busy task of its own tenant does not keep a quiet one waiting either."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue()
-    for number in range(100):
-        queue.push("a", "busy", Entry(f"busy {number}"))
-    queue.push("a", "quiet", Entry("quiet"))
+def test_those_that_may_not_are_passed_over_and_keep_their_place() -> None:
+    """A tenant at its limit waits; when it may again, it has lost nothing."""
+    queue = Queue()
+    _push(queue, "one", 1)
+    _push(queue, "two", 1)
 
-    assert [_take(queue)[0] for _ in range(3)] == ["busy 0", "quiet", "busy 1"]
+    def not_one(name: str) -> bool:
+        return not name.startswith("one")
 
-
-def test_entries_of_a_key_travel_together_within_the_bounds() -> None:
-    """In their order, and at least one, however large it is."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue()
-    for number in range(5):
-        queue.push("a", "t", Entry(str(number)))
-    assert _take(queue, count_max=3) == ["0", "1", "2"]
-    key, entries = queue.take(count_max=10, cost_max=1)
-    assert (key, [entry.name for entry in entries]) == ("t", ["3"])
-
-
-def test_nothing_left_is_empty_and_costs_nothing() -> None:
-    """Its truth and its cost follow what is in it."""
-    queue: fair.FairQueue[str, Entry] = fair.FairQueue()
-    queue.push("a", "t", Entry("x", cost=7))
-    assert queue
-    assert queue.cost == 7
-
-    _take(queue)
-
-    assert not queue
-    assert queue.cost == 0
+    assert queue.take(may=not_one) == "two.t"
     with pytest.raises(LookupError):
-        _take(queue)
+        queue.take(may=not_one)
+    with pytest.raises(LookupError):
+        queue.take(may_key=not_one)
+    assert queue.take() == "one.t"
+    assert not queue
+
+
+def test_a_task_at_its_limit_does_not_hold_up_its_tenant() -> None:
+    """The tenant's turn goes to another of its tasks."""
+    queue = Queue()
+    _push(queue, "one", 5, task="full")
+    _push(queue, "one", 1, task="free")
+
+    assert queue.take(may_key=lambda key: key != "one.full") == "one.free"
+
+
+def test_nothing_waits_in_an_empty_queue() -> None:
+    """Taking from it is an error, not a hang."""
+    with pytest.raises(LookupError):
+        Queue().take()
+
+
+def test_memory_of_those_who_left_is_bounded() -> None:
+    """Names that a stranger makes up do not stay."""
+    queue = Queue()
+    for number in range(5000):
+        _push(queue, f"tenant{number}", 1)
+        _taken(queue, 1)
+
+    assert len(queue._tenants) <= fair.ABSENT_MAX + 1
+    assert len(queue._clocks._absent) <= fair.ABSENT_MAX + 1

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from streams import codec
 from streams.messages import AdmitRequest
-from workers import admitter, runtime
+from workers import admitter, runtime, turns
 
 WITHIN_S = 0.5
 
@@ -74,7 +74,9 @@ async def test_checks_drain_beside_deliveries():
         given.append(within_s)
         drained.set()
 
-    pool = runtime.Pool(name="x", sources=(), handle=None, handle_s_max=1, drain=drain)
+    pool = runtime.Pool(
+        name="x", sources=(), limits=turns.Limits(slots=1), handle=None, handle_s_max=1, drain=drain
+    )
     worker = runtime.Worker(SimpleNamespace(closed=asyncio.Event()), pool)
     worker._active[asyncio.create_task(drained.wait())] = None
     stop = asyncio.Event()
