@@ -79,8 +79,9 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
 
 def _sources(known: settings.Settings, named: Sequence[Runtime]) -> tuple[runtime.Source, ...]:
     """The queues of all lanes, of the runtimes *named*."""
-    # Of one task no more than may run: others would wait here while another worker is free.
-    prefetch = min(known.executor_slots, known.task_running_max)
+    # As many again as may run of one task: who has nothing waiting here gives its turn away. More
+    # would wait here while another worker is free.
+    prefetch = 2 * min(known.executor_slots, known.task_running_max)
     return tuple(
         runtime.Source(spec=spec, prefetch=prefetch, lane=lane)
         for each in named
