@@ -36,7 +36,7 @@ CODES: Final[dict[str, Code]] = {
     "INVALID_PROGRAM": Code(422, "The program was refused before it could run."),
     "TOO_FEW_EXAMPLES": Code(422, "The task has too few labelled examples to generate from."),
     "INTERNAL": Code(500, "Something broke that is not the caller's fault."),
-    "BACKLOG_FULL": Code(503, "The task has as much queued work as it may have."),
+    "BACKLOG_FULL": Code(503, "The task, or its tenant, has as much queued work as it may have."),
     "OVERLOADED": Code(503, "As many callers wait for results here as may."),
     "UNAVAILABLE": Code(503, "The bus does not answer; the request may or may not be queued."),
     "RUNTIME_UNAVAILABLE": Code(503, "No worker that runs the language could check the program."),

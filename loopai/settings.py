@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms_max: int = 300_000
     admit_ms_max: int = 30_000
     """How long an upload waits for a worker to check its program."""
+    tenant_backlog_max: int = 100_000
+    """Messages queued for one tenant, as of a second ago; more are refused with 503."""
     execute_backlog_max: int = 10_000
     """Messages (of 1 to 256 items) queued per lane and task; more are refused with 503."""
 

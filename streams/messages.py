@@ -352,3 +352,7 @@ class WorkerPresence(Message, frozen=True, kw_only=True):
     slots: int = 0
     languages: tuple[Language, ...] = ()
     started_at: datetime
+    running: dict[str, int] = {}
+    """Messages in hand, by stored subject; those with most where there are many."""
+    rates: dict[str, float] = {}
+    """Executions recorded per second over the last minute, likewise."""

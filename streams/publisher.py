@@ -146,6 +146,8 @@ class _Batch:
 class GroupCommit:
     """Publishes ExecuteItems in ExecuteBatches; *reply_to* is where their results go.
 
+    *subject* says where the executions of a lane, a tenant and a task are to be published.
+
     Of each key up to `depth()` messages are unanswered; what comes meanwhile gathers for the next,
     as in Nagle's algorithm (RFC 896), for `LINGER_S` at most. So messages grow by themselves when
     workers are busy: sent as soon as the broker had taken the last one, they held 4 of 64 callers'
@@ -160,11 +162,13 @@ class GroupCommit:
         reply_to: str,
         window: int = WINDOW,
         depth: Callable[[], int] = lambda: DEPTH_MIN,
+        subject: Callable[[Lane, str, str], str] = subjects.execute,
     ) -> None:
         self._connection = connection
         self._reply_to = reply_to
         self._window = window
         self._depth = depth
+        self._subject = subject
         self._gathering: dict[_Key, _Batch] = {}
         self._ready: fair.FairQueue[_Key, _Batch] = fair.FairQueue()
         self._unanswered: dict[_Key, set[str]] = {}
@@ -282,7 +286,7 @@ class GroupCommit:
         try:
             await publish(
                 self._connection,
-                subjects.execute(key.lane, key.tenant, key.task),
+                self._subject(key.lane, key.tenant, key.task),
                 payload,
                 message_id=batch.items[0].id,
                 headers={subjects.REPLY_TO: self._reply_to},

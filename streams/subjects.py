@@ -16,7 +16,6 @@ VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
-ROUTED_ALL: Final = "loopai.v1.routed.*.*.*.*.*.*"
 REPLY_ALL: Final = "loopai.v1.reply.>"
 ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
 
@@ -89,6 +88,28 @@ def queue(tenant: str, task: str) -> tuple[int, int]:
     return _fnv(token(tenant)) % TENANT_QUEUES, _fnv(token(task)) % TASK_QUEUES
 
 
+def queues(tenant: str, task: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The queue of *task*, and a second one in another group and at another place."""
+    group, place = queue(tenant, task)
+    other = _fnv(f"{tenant} {task}")
+    return (group, place), (
+        (group + 1 + other % (TENANT_QUEUES - 1)) % TENANT_QUEUES,
+        (place + 1 + other // TENANT_QUEUES % (TASK_QUEUES - 1)) % TASK_QUEUES,
+    )
+
+
+def placed(lane: Lane, queue: tuple[int, int], tenant: str, task: str) -> str:
+    """An execution in *queue*: as it is stored, and to publish it there rather than in its own."""
+    group, place = queue
+    return f"loopai.v1.execute.{lane}.{group}.{place}.{token(tenant)}.{token(task)}"
+
+
+def queue_of(subject: str) -> tuple[int, int]:
+    """Group and place of *subject*, a stored one that is not routed."""
+    _, _, _, _, group, place, *_ = subject.split(".")
+    return int(group), int(place)
+
+
 def queued_lane(lane: Lane) -> str:
     """What all queues of *lane* hold."""
     return f"loopai.v1.execute.{lane}.*.*.*.*"
@@ -121,8 +142,8 @@ def routed_group(runtime: Runtime, lane: Lane, group: int) -> str:
     return f"loopai.v1.routed.{runtime}.{lane}.{group}.*.*.*"
 
 
-def routed_task(tenant: str, task: str) -> str:
-    return f"loopai.v1.routed.*.*.*.*.{token(tenant)}.{token(task)}"
+def routed_task(tenant: str, task: str, *, runtime: str = "*", lane: str = "*") -> str:
+    return f"loopai.v1.routed.{runtime}.{lane}.*.*.{token(tenant)}.{token(task)}"
 
 
 def routed_tenant(tenant: str) -> str:
@@ -131,6 +152,11 @@ def routed_tenant(tenant: str) -> str:
 
 def is_routed(subject: str) -> bool:
     return subject.startswith("loopai.v1.routed.")
+
+
+def runtime(subject: str) -> str | None:
+    """What a routed subject waits for; None where it is not routed."""
+    return subject.split(".")[3] if is_routed(subject) else None
 
 
 def lane(subject: str) -> str:

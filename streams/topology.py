@@ -3,6 +3,7 @@
 `python -m streams show|diff|apply` prints them, compares a broker with them, and makes it so.
 """
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -114,12 +115,63 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     buckets: tuple[Bucket, ...]
 
 
+LANES: Final[tuple[Lane, ...]] = ("interactive", "bulk")
+EXECUTOR_ACK_PENDING_MAX: Final = 1024
+
+
+def executor(lane: Lane, group: int, place: int) -> Consumer:
+    """What executors take one queue of *lane* with."""
+    return Consumer(
+        durable=f"executor-{lane}-{group}-{place}",
+        stream="EXECUTE",
+        filter_subject=subjects.queued(lane, group, place),
+        max_ack_pending=EXECUTOR_ACK_PENDING_MAX,
+    )
+
+
+def executor_routed(runtime: Runtime, lane: Lane, group: int) -> Consumer:
+    """What executors that have *runtime* take one group of queues of *lane* with."""
+    return Consumer(
+        durable=f"executor-{runtime}-{lane}-{group}",
+        stream="EXECUTE",
+        filter_subject=subjects.routed_group(runtime, lane, group),
+        max_ack_pending=EXECUTOR_ACK_PENDING_MAX,
+    )
+
+
+EXECUTORS: Final[dict[Runtime, dict[Lane, tuple[Consumer, ...]]]] = {
+    "python": {
+        lane: tuple(
+            executor(lane, group, place)
+            for group in range(subjects.TENANT_QUEUES)
+            for place in range(subjects.TASK_QUEUES)
+        )
+        for lane in LANES
+    },
+    "deno": {
+        lane: tuple(executor_routed("deno", lane, group) for group in range(subjects.TENANT_QUEUES))
+        for lane in LANES
+    },
+}
+"""What an executor that has a runtime pulls from, by lane.
+
+Each queue more costs the broker 0.25 µs at every acknowledgement of EXECUTE (ADR 0015).
+"""
+
+
+def _each_executor() -> Iterator[Consumer]:
+    for lanes in EXECUTORS.values():
+        for found in lanes.values():
+            yield from found
+
+
 EXECUTE: Final = Stream(
     name="EXECUTE",
     subjects=(
         subjects.execute_lane("interactive"),
         subjects.execute_lane("bulk"),
-        subjects.ROUTED_ALL,
+        # What there is a consumer for, and nothing else: no message may lie where nobody takes it.
+        *(each.filter_subject for each in _each_executor()),
     ),
     transform=(subjects.EXECUTE_PUBLISHED, subjects.EXECUTE_STORED),
     retention="workqueue",
@@ -179,48 +231,6 @@ ADVISORIES: Final = Stream(
 )
 STREAMS: Final = (EXECUTE, GENERATE, VALIDATE, RECORDS, EVENTS, DEAD, ADVISORIES)
 
-LANES: Final[tuple[Lane, ...]] = ("interactive", "bulk")
-EXECUTOR_ACK_PENDING_MAX: Final = 1024
-
-
-def executor(lane: Lane, group: int, place: int) -> Consumer:
-    """What executors take one queue of *lane* with."""
-    return Consumer(
-        durable=f"executor-{lane}-{group}-{place}",
-        stream="EXECUTE",
-        filter_subject=subjects.queued(lane, group, place),
-        max_ack_pending=EXECUTOR_ACK_PENDING_MAX,
-    )
-
-
-def executor_routed(runtime: Runtime, lane: Lane, group: int) -> Consumer:
-    """What executors that have *runtime* take one group of queues of *lane* with."""
-    return Consumer(
-        durable=f"executor-{runtime}-{lane}-{group}",
-        stream="EXECUTE",
-        filter_subject=subjects.routed_group(runtime, lane, group),
-        max_ack_pending=EXECUTOR_ACK_PENDING_MAX,
-    )
-
-
-EXECUTORS: Final[dict[Runtime, dict[Lane, tuple[Consumer, ...]]]] = {
-    "python": {
-        lane: tuple(
-            executor(lane, group, place)
-            for group in range(subjects.TENANT_QUEUES)
-            for place in range(subjects.TASK_QUEUES)
-        )
-        for lane in LANES
-    },
-    "deno": {
-        lane: tuple(executor_routed("deno", lane, group) for group in range(subjects.TENANT_QUEUES))
-        for lane in LANES
-    },
-}
-"""What an executor that has a runtime pulls from, by lane.
-
-Each queue more costs the broker 0.25 µs at every acknowledgement of EXECUTE (ADR 0015).
-"""
 GENERATOR: Final = Consumer(
     durable="generator",
     stream="GENERATE",
@@ -236,7 +246,7 @@ RECORDER: Final = Consumer(
     max_ack_pending=64,
 )
 CONSUMERS: Final = (
-    *(each for lanes in EXECUTORS.values() for found in lanes.values() for each in found),
+    *_each_executor(),
     GENERATOR,
     RECORDER,
 )

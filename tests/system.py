@@ -87,7 +87,7 @@ class System:
                 )
                 async with pool.opened(host) as opened:
                     ready.set()
-                    await runtime.Worker(own, opened).run(stop)
+                    await runtime.serve(host, opened, stop)
             finally:
                 await own.close()
 

@@ -21,7 +21,7 @@ from streams.messages import (
     Runtime,
     TaskHead,
 )
-from workers import admitter, answers, cells, events, runtime, turns, verdict
+from workers import admitter, answers, cells, events, rates, runtime, turns, verdict
 
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 64
@@ -73,6 +73,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
                 handle=executor.handle,
                 handle_s_max=HANDLE_S_MAX,
                 languages=tuple(sorted(languages)),
+                rates=executor.rates,
                 drain=admitting.drain,
             )
 
@@ -136,6 +137,11 @@ class Executor:
         self._run_ms_max = run_ms_max
         self._worker = worker
         self._programs: OrderedDict[tuple[str, ...], program.Program] = OrderedDict()
+        self._rates = rates.Rates()
+
+    def rates(self) -> dict[str, float]:
+        """Executions recorded per second over the last minute, by stored subject."""
+        return self._rates.per_s(time.monotonic())
 
     async def handle(self, delivery: Delivery) -> None:
         """Run what *delivery* asks for, record it and answer.
@@ -247,6 +253,7 @@ class Executor:
             self._connection, fresh, message_id=message_id, shown=self._events
         )
         records.update((record.id, record) for record in kept)
+        self._rates.add(delivery.subject, len(kept), time.monotonic())
 
     async def _run(
         self, order: verdict.Order, items: Sequence[ExecuteItem]

@@ -69,6 +69,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     handle_s_max: float
     """Longest handling of one delivery; then it counts as failed."""
     languages: tuple[Language, ...] = ()
+    rates: Callable[[], dict[str, float]] = dict
+    """Executions recorded lately; see `WorkerPresence.rates`."""
     drain: Callable[[float], Awaitable[None]] = _nothing
     """Ends within so many seconds what the pool does besides; called while deliveries drain."""
 
@@ -105,27 +107,34 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
                 )
             host = Host(settings=settings, connection=connected, instance=instance, registry=shown)
             async with open_pool(host) as pool:
-                worker = Worker(connected, pool)
-                slots = pool.limits.slots
-                shown.register(
-                    metrics.WorkerCollector(
-                        name, instance, slots, lambda: worker.running, lambda: worker.waiting
-                    )
-                )
-                async with presence.shown(
-                    connected,
-                    pool=name,
-                    instance=instance,
-                    slots=slots,
-                    languages=pool.languages,
-                ):
-                    log.info("worker started")
-                    await worker.run(stop)
+                await serve(host, pool, stop)
             log.info("worker stopped")
         finally:
             await connected.close()
     # A connection closed for good is not ours to mend: a supervisor starts a fresh process.
     return 0 if stop.is_set() else 1
+
+
+async def serve(host: Host, pool: Pool, stop: asyncio.Event) -> None:
+    """Work as *pool*, for all to see, until *stop* is set or the connection is closed for good."""
+    worker = Worker(host.connection, pool)
+    slots = pool.limits.slots
+    host.registry.register(
+        metrics.WorkerCollector(
+            pool.name, host.instance, slots, lambda: worker.running, lambda: worker.waiting
+        )
+    )
+    async with presence.shown(
+        host.connection,
+        pool=pool.name,
+        instance=host.instance,
+        slots=slots,
+        languages=pool.languages,
+        running=worker.subjects,
+        rates=pool.rates,
+    ):
+        log.info("worker started")
+        await worker.run(stop)
 
 
 class _Taken(msgspec.Struct, frozen=True, eq=False):
@@ -160,6 +169,10 @@ class Worker:
     def running(self) -> int:
         """How many deliveries are being handled."""
         return len(self._active)
+
+    def subjects(self) -> dict[str, int]:
+        """How many of each subject are being handled."""
+        return self._turns.running()
 
     @property
     def waiting(self) -> int:

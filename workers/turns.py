@@ -76,6 +76,10 @@ class Turns(Generic[T]):
         """How many wait."""
         return sum(map(len, self._waiting.values()))
 
+    def running(self) -> dict[str, int]:
+        """How many of each task hold a slot."""
+        return dict(self._tasks)
+
     def push(self, turn: Turn[T], now: float) -> None:
         """Let *turn* wait behind those of the same task."""
         if turn.lane == "interactive":

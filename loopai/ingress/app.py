@@ -22,6 +22,7 @@ from loopai.ingress import (
     generate,
     health,
     problems,
+    queues,
     services,
     tasks,
 )
@@ -38,7 +39,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (execute, tasks, artifacts, generate, executions, batch)
+    resources = (execute, tasks, artifacts, generate, executions, batch, queues)
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
@@ -70,10 +71,13 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         await workers.start()
         texts = programs.FilesystemStore(settings.artifacts_dir)
         known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
+        held = queues.Queues(connection, workers, tenant_backlog_max=settings.tenant_backlog_max)
+        stack.push_async_callback(held.close)
         dispatcher = dispatch.Dispatcher(
             connection,
             f"ingress-{secrets.token_hex(8)}",
             metrics,
+            held,
             waiting_max=settings.waiting_max,
         )
         await dispatcher.start()
@@ -85,6 +89,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             dispatcher=dispatcher,
             operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
             workers=workers,
+            queues=held,
             metrics=metrics,
         )
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from nats.aio.msg import Msg
 
 from loopai import errors
+from loopai.ingress.queues import Queues
 from loopai.observe.metrics import IngressMetrics
 from streams import codec, ids, publisher, subjects
 from streams.connection import Connection
@@ -146,12 +147,16 @@ class Dispatcher:
         connection: Connection,
         instance: str,
         metrics: IngressMetrics,
+        queues: Queues,
         *,
         waiting_max: int,
     ) -> None:
         self._connection = connection
+        self._queues = queues
         self._subject = subjects.reply(instance)
-        self._commit = publisher.GroupCommit(connection, reply_to=self._subject)
+        self._commit = publisher.GroupCommit(
+            connection, reply_to=self._subject, subject=queues.subject
+        )
         self._waiting: dict[str, _Waiting] = {}
         self._chunks: dict[str, Chunk] = {}
         self._waiting_max = waiting_max
@@ -263,6 +268,7 @@ class Dispatcher:
     def _send(
         self, task: TaskHead, items: Sequence[ExecuteItem], lane: Lane, waiter: publisher.Waiter
     ) -> None:
+        self._queues.require_room(task.tenant)
         self._commit.submit(
             items, waiter, lane=lane, tenant=task.tenant, task=task.name, task_id=task.id
         )

@@ -1,6 +1,6 @@
 """What the handlers of one ingress process share; made and closed by `app.lifespan`."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +14,9 @@ from streams.connection import Connection
 from streams.messages import Operation, WorkerPresence
 from streams.store import Bucket
 
+if TYPE_CHECKING:  # its handler is given these services
+    from loopai.ingress.queues import Queues
+
 TENANT = "default"
 """Until requests are authenticated, all belong to one tenant."""
 
@@ -25,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: Dispatcher
     operations: Bucket[Operation]
     workers: Mirror[WorkerPresence]
+    queues: "Queues"
     metrics: IngressMetrics
 
 

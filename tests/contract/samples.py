@@ -234,6 +234,8 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
             slots=32,
             languages=("python",),
             started_at=WHEN,
+            running={"loopai.v1.execute.interactive.6.3.default.spam%2Efilter": 2},
+            rates={"loopai.v1.execute.interactive.6.3.default.spam%2Efilter": 12.5},
         ),
     ),
 }
@@ -245,6 +247,15 @@ FORMER: dict[str, messages.Message] = {
                 RECORD, error=messages.ExecutionError(type="ValueError", message="line 2: no")
             ),
         )
+    ),
+    "v1/worker_presence.json": messages.WorkerPresence(
+        pool="executor",
+        instance="executor-1a2b3c4d",
+        host="node-1",
+        pid=77,
+        slots=32,
+        languages=("python",),
+        started_at=WHEN,
     ),
 }
 """What golden files hold that were written before their message got its latest fields."""

@@ -137,7 +137,8 @@ async def test_a_subject_of_no_queue_is_refused_at_the_door(system: System) -> N
         "loopai.v1.execute.default.upper",
         "loopai.v1.execute.interactive.default",
         "loopai.v1.execute.interactive.default.a.b.c.d",
-        "loopai.v1.execute.interactive.0.0.default.upper",
+        "loopai.v1.execute.interactive.99.0.default.upper",
+        "loopai.v1.routed.deno.interactive.99.0.default.upper",
     ):
         with pytest.raises(publisher.NotPublished, match="no stream"):
             await publisher.publish(system.bus, subject, b"{}", message_id=subject)
