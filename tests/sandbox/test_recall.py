@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from loopai.sandbox import recall
-from tests.sandbox.test_misbehaviour import hostile
 from tests.wait import until
 
 CODE = """
@@ -18,6 +17,22 @@ def run(value):
         while True: pass
     if value == "sum": sum(range(10**12))
     if value == "nap": time.sleep(0.05)
+    return value
+"""
+LIAR = """
+load = __import__("json").__builtins__["__import__"]
+signal, struct, sys = map(load, ("signal", "struct", "sys"))
+def page():
+    frame = sys._getframe()
+    while "page" not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals["page"]
+def run(value):
+    if value == "hide":
+        while True: struct.pack_into("<Q", page(), 0, 0)
+    if value == "claim":
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while True: struct.pack_into("<q", page(), 8, 2)
     return value
 """
 SCRIPT = "export function run(value) { while (value === 'loop'); return value; }"
@@ -151,9 +166,7 @@ async def test_javascript_is_recalled_alike(cells):
 
 async def test_program_that_hides_what_runs_is_ended_alone_in_its_batch(cells):
     """The progress page says nothing; there is nobody else whom it could be."""
-    body = """page = of_the_runner("page")
-    while True: struct.pack_into("<Q", page, 0, 0)"""
-    call = Call(cells, hostile(body), [1])
+    call = Call(cells, LIAR, ["hide"])
     await until(lambda: cells.pool.statistics.executors_started >= 1)
     call.recalled.add(0)
     assert kinds(await call.ended()) == ["cancelled"]
@@ -161,11 +174,7 @@ async def test_program_that_hides_what_runs_is_ended_alone_in_its_batch(cells):
 
 async def test_program_that_claims_a_recalled_item_costs_it_only_what_nobody_wants(cells):
     """A lie ends what was called back, and puts off the liar's own end to its deadline."""
-    body = """page = of_the_runner("page")
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    while value == 1: struct.pack_into("<q", page, 8, 2)
-    return 'late'"""
-    call = Call(cells, hostile(body), [0, 1, 2], timeout_ms=500)
+    call = Call(cells, LIAR, ["a", "claim", "b"], timeout_ms=500)
     await call.runs(2)
     call.recalled.add(2)
     await until(lambda: cells.pool.statistics.kills["cancelled"] == 1)
