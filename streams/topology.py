@@ -237,7 +237,7 @@ CANCELLATIONS: Final = Bucket(
     name="cancellations",
     why="executions that nobody wants any more, by id",
     ttl_s=HOUR_S,
-    # Some 80,000 an hour; executors keep them in memory, in about three times as much.
+    # Some 110,000 an hour; executors keep them in memory, in about three times as much.
     max_bytes=16 * MIB,
 )
 """Longer than an execution may wait and run: `intake` and the settings of the API see to that."""

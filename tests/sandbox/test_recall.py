@@ -1,6 +1,7 @@
 """Items that are called back: not run, or ended at once, and never at the cost of others."""
 
 import asyncio
+import random
 import time
 
 import msgspec
@@ -56,9 +57,9 @@ class Call:
         def at():
             for entry in self._cells.pool._cells.values():
                 if entry.cell._frame is not None:
-                    channel = entry.cell._frame[0]._channel
-                    running = channel._running(time.monotonic())
-                    return running is not None and running[0] == index
+                    executor, sent = entry.cell._frame
+                    running = executor._channel._running(time.monotonic())
+                    return running is not None and sent[running[0]] == index
             return False
 
         await until(at)
@@ -154,6 +155,29 @@ async def test_whole_batch_recalled_at_once_ends_with_one_kill(cells):
         call.recalled.add(index)
     assert kinds(await call.ended()) == ["cancelled"] * 50
     assert cells.pool.statistics.kills["cancelled"] == 1
+
+
+@pytest.mark.parametrize("isolation", ["shared", "batch", "call"])
+async def test_recalls_at_any_moment_concern_nobody_else(cells, isolation):
+    """Whenever they come: every item ends once, right or recalled, and no loop goes on."""
+    chance = random.Random(16)  # noqa: S311 (repeatable, not secret)
+    for _ in range(8):
+        values = [chance.choice(["loop", "sum", number, number]) for number in range(12)]
+        call = Call(cells, CODE, values, isolation=isolation)
+        unwanted = {n for n, value in enumerate(values) if isinstance(value, str)}
+        unwanted |= set(chance.sample(range(12), 3))
+        if chance.random() < 0.7 and not set(values).isdisjoint({"loop", "sum"}):
+            await call.runs(next(n for n, value in enumerate(values) if isinstance(value, str)))
+        for index in chance.sample(sorted(unwanted), len(unwanted)):
+            for _ in range(chance.choice([0, 1, 10, 1000])):
+                await asyncio.sleep(0)
+            call.recalled.add(index)
+        for index, one in enumerate(await call.ended()):
+            if one.kind == "success":
+                assert one.output == b"%d" % values[index]
+            else:
+                assert (one.kind, index in unwanted) == ("cancelled", True), one
+    assert cells.pool.statistics.kills["cancelled"] > 0
 
 
 async def test_javascript_is_recalled_alike(cells):
