@@ -28,6 +28,7 @@ CODES: Final[dict[str, Code]] = {
         408, "A stream of items brought none for too long, while none was on its way."
     ),
     "RESULTS_UNREAD": Code(408, "The results of a stream of items were not read for too long."),
+    "EXECUTION_ENDED": Code(409, "The execution has ended already: there is nothing to cancel."),
     "CONFLICT": Code(409, "Others kept changing the same document; try again."),
     "PRECONDITION_FAILED": Code(412, "If-Match names a revision that is not the current one."),
     "BODY_TOO_LARGE": Code(413, "The body is larger than the limit."),

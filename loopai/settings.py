@@ -14,6 +14,8 @@ MIB = 1024 * KIB
 CELL_MEMORY_BYTES_LEAST = 64 * MIB
 """Less does not hold an interpreter and the smallest of programs."""
 WEIGHT_LEAST, WEIGHT_MOST = 0.01, 100.0
+TIMEOUT_MS_MOST = int(topology.CANCELLATIONS.ttl_s * 1000) - 60_000
+"""A cancellation outlives what it cancels, by clocks that may differ by a minute."""
 BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
 
 
@@ -164,6 +166,11 @@ def _check(settings: Settings) -> None:
         raise errors.StartupError("LOOPAI_TIMEOUT_MS must not exceed LOOPAI_TIMEOUT_MS_MAX")
     if settings.run_ms_max > settings.timeout_ms_max:
         raise errors.StartupError("LOOPAI_RUN_MS_MAX must not exceed LOOPAI_TIMEOUT_MS_MAX")
+    if settings.timeout_ms_max > TIMEOUT_MS_MOST:
+        raise errors.StartupError(
+            f"LOOPAI_TIMEOUT_MS_MAX={settings.timeout_ms_max}: must not exceed {TIMEOUT_MS_MOST}, "
+            "so that an execution is not forgotten to be cancelled while it may run"
+        )
     if settings.body_bytes_max > BODY_BYTES_MOST:
         raise errors.StartupError(
             f"LOOPAI_BODY_BYTES_MAX={settings.body_bytes_max}: must not exceed {BODY_BYTES_MOST}, "

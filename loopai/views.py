@@ -44,6 +44,25 @@ class QueuedView(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["queued"] = "queued"
 
 
+class CancellingView(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution that is not recorded yet, and whose cancellation is asked for."""
+
+    id: str
+    execution_id: str
+    status: Literal["cancelling"] = "cancelling"
+
+
+class DeadView(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution that ended in DEAD."""
+
+    id: str
+    execution_id: str
+    status: Literal["error"] = "error"
+    error_message: str
+    error: messages.ExecutionError
+    executed_at: datetime
+
+
 def execution(record: messages.ExecutionRecord) -> ExecutionView:
     """*record* for whoever asked for the execution, and knows its input."""
     return ExecutionView(
@@ -74,3 +93,16 @@ def past(record: messages.ExecutionRecord) -> ExecutionView:
     if record.input is None:
         return view
     return msgspec.structs.replace(view, input=msgspec.Raw(record.input))
+
+
+def dead(execution_id: str, letter: messages.DeadLetter) -> DeadView:
+    """What *letter* says of one of the executions that ended in it."""
+    return DeadView(
+        id=execution_id,
+        execution_id=execution_id,
+        error_message=letter.detail,
+        error=messages.ExecutionError(
+            type="dead_letter", message=f"{letter.reason}: {letter.detail}"
+        ),
+        executed_at=letter.dead_at,
+    )

@@ -49,6 +49,7 @@ TASK_HEAD: Final = Codec(messages.TaskHead, rests=True)
 ARTIFACT: Final = Codec(messages.ProgramArtifact, rests=True)
 ROLLOUT: Final = Codec(messages.Rollout, rests=True)
 OPERATION: Final = Codec(messages.Operation, rests=True)
+CANCELLATION: Final = Codec(messages.Cancellation, rests=True)
 WORKER: Final = Codec(messages.WorkerPresence, rests=True)
 
 EXECUTE_REQUEST: Final = Codec(messages.ExecuteRequest, rests=True)

@@ -10,6 +10,8 @@ from streams.messages import ExecuteBatch, ExecuteItem
 TIMEOUT_MS: Final = 30_000
 """How long a direct publisher waits unless it says otherwise."""
 TIMEOUT_MS_MAX: Final = 300_000
+if topology.CANCELLATIONS.ttl_s * 1000 <= TIMEOUT_MS_MAX:
+    raise topology.TopologyError("a cancellation must outlive the deadline of its execution")
 VERSION_MAX: Final = 2**53
 """JSON has larger integers, a record could not hold them."""
 

@@ -190,6 +190,13 @@ class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=T
     trace_id: str = ""
 
 
+class Cancellation(Message, frozen=True, kw_only=True):
+    """That nobody wants the result of an execution of *tenant* any more; its id is the key."""
+
+    tenant: str
+    requested_at: datetime
+
+
 class ExecutionError(Message, frozen=True, kw_only=True, gc=False):
     """Why an execution has no output: `type` is a code, a kind or an exception's name."""
 

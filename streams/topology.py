@@ -257,10 +257,18 @@ ROLLOUTS: Final = Bucket(name="rollouts", why="which version answers, by <task i
 OPERATIONS: Final = Bucket(
     name="operations", why="generations by id", ttl_s=7 * DAY_S, max_bytes=256 * MIB
 )
+CANCELLATIONS: Final = Bucket(
+    name="cancellations",
+    why="executions that nobody wants any more, by id",
+    ttl_s=HOUR_S,
+    # Some 110,000 an hour; executors keep them in memory, in about three times as much.
+    max_bytes=16 * MIB,
+)
+"""Longer than an execution may wait and run: `intake` and the settings of the API see to that."""
 WORKERS: Final = Bucket(
     name="workers", why="live workers by <pool>.<instance>", ttl_s=10.0, max_bytes=16 * MIB
 )
-BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, WORKERS)
+BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, WORKERS)
 
 PRESENCE_S: Final = 3.0
 """How often a worker refreshes its presence."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from loopai.catalog.catalog import new_artifact
 from loopai.embedded.broker import Broker
@@ -33,6 +34,8 @@ class System:
         self.http: httpx.AsyncClient
         self.services: Any
         self.app: Any
+        self.figures: dict[str, CollectorRegistry] = {}
+        """What each pool has to show, by its instance."""
         self._pools: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     @classmethod
@@ -76,6 +79,7 @@ class System:
         """Run *pool* in a task, on a connection of its own; *fields* are settings of its own."""
         name = instance or f"{pool.NAME}-test"
         stop, ready = asyncio.Event(), asyncio.Event()
+        registry = self.figures[name] = CollectorRegistry()
 
         async def run() -> None:
             own = await connection.connect(self.broker.url, name=pool.NAME)
@@ -84,6 +88,7 @@ class System:
                     settings=msgspec.structs.replace(self.settings, **fields),
                     connection=own,
                     instance=name,
+                    registry=registry,
                 )
                 async with pool.opened(host) as opened:
                     ready.set()

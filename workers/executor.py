@@ -21,7 +21,17 @@ from streams.messages import (
     Runtime,
     TaskHead,
 )
-from workers import admitter, answers, cells, events, rates, runtime, turns, verdict
+from workers import (
+    admitter,
+    answers,
+    cancellations,
+    cells,
+    events,
+    rates,
+    runtime,
+    turns,
+    verdict,
+)
 
 NAME: Final = "executor"
 PROGRAMS_MAX: Final = 64
@@ -47,12 +57,17 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
     languages = _languages(host.settings, runtimes.languages())
     opened_cells = cells.opened(host, cells_max=host.settings.cells_max, languages=languages)
-    async with opened_cells as (known, running), _events(host.connection) as shown:
+    async with (
+        opened_cells as (known, running),
+        _events(host.connection) as shown,
+        cancellations.Cancellations(host.connection).opened() as cancelled,
+    ):
         executor = Executor(
             host.connection,
             known,
             running,
             shown,
+            cancelled,
             languages=languages,
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
@@ -124,6 +139,7 @@ class Executor:
         known: catalog.Catalog,
         cells: pool.CellPool,
         shown: events.Events,
+        cancelled: cancellations.Cancellations,
         *,
         languages: frozenset[Language],
         run_ms_max: int,
@@ -133,6 +149,7 @@ class Executor:
         self._events = shown
         self._catalog = known
         self._cells = cells
+        self._cancelled = cancelled
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
@@ -267,8 +284,9 @@ class Executor:
             return [run.record(item, verdict.refused(error)) for item in items]
         by_version: dict[int, list[ExecuteItem]] = {}
         records: dict[str, ExecutionRecord] = {}
+        cancelled = self._cancelled.among(order.tenant, items)
         for item in items:
-            ended = verdict.admit(order, run.task, item, started_ms)
+            ended = verdict.admit(order, run.task, item, started_ms, cancelled)
             if ended is None:
                 try:
                     version = item.version or await self._active_version(run.task.id)
@@ -309,11 +327,18 @@ class Executor:
     async def _run_version(
         self, run: "_Run", task: TaskHead, artifact: ProgramArtifact, items: Sequence[ExecuteItem]
     ) -> list[ExecutionRecord]:
-        outcomes = await self._cells.run(
-            await self._program(run.order.tenant, artifact),
-            [item.input for item in items],
-            [min(self._run_ms_max, max(1.0, item.deadline_ms - run.started_ms)) for item in items],
-        )
+        tenant = run.order.tenant
+        code = await self._program(tenant, artifact)
+        with self._cancelled.reaching(tenant, items) as recalled:
+            outcomes = await self._cells.run(
+                code,
+                [item.input for item in items],
+                [
+                    min(self._run_ms_max, max(1.0, item.deadline_ms - run.started_ms))
+                    for item in items
+                ],
+                recalled,
+            )
         if any(each.kind == "lost" for each in outcomes) and (
             run.order.attempt < topology.MAX_DELIVER
         ):

@@ -1,12 +1,15 @@
 """What becomes of one item, as a value; and the record that says so. Pure."""
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from loopai import errors
 from loopai.catalog import schemas
-from loopai.sandbox import outcome
+from loopai.sandbox import answers, outcome
 from streams import ids
 from streams.messages import (
     EncodedJson,
@@ -19,6 +22,12 @@ from streams.messages import (
     ProgramArtifact,
     TaskHead,
 )
+
+_STATUSES: Final[Mapping[outcome.OutcomeKind, ExecutionStatus]] = {
+    "timeout": "timeout",
+    "cancelled": "cancelled",
+}
+"""Of runs without a result; all others are errors."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,15 +49,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str = ""
 
 
+NEVER_RAN: Final = Verdict(
+    status="cancelled",
+    error=ExecutionError(type="cancelled", message=answers.NEVER_RAN),
+)
+"""The item was cancelled before a worker got to it."""
+
+
 def refused(error: errors.ApiError) -> Verdict:
     """The item cannot be run, for a reason of the table in loopai/errors.py."""
     return Verdict(status="rejected", error=ExecutionError(type=error.code, message=error.detail))
 
 
-def admit(order: Order, task: TaskHead, item: ExecuteItem, now_ms: float) -> Verdict | None:
-    """Why *item* must not run at *now_ms*; None when it may."""
+def admit(
+    order: Order, task: TaskHead, item: ExecuteItem, now_ms: float, cancelled: AbstractSet[str]
+) -> Verdict | None:
+    """Why *item* must not run at *now_ms*, with those *cancelled*; None when it may."""
     if order.batch.task_id is not None and order.batch.task_id != task.id:
         return refused(errors.ApiError("TASK_NOT_FOUND", "the task was deleted meanwhile"))
+    if item.id in cancelled:
+        return NEVER_RAN
     if item.deadline_ms <= now_ms:
         late = ExecutionError(type="deadline_exceeded", message="the deadline passed in the queue")
         return Verdict(status="timeout", error=late)
@@ -63,7 +83,6 @@ def admit(order: Order, task: TaskHead, item: ExecuteItem, now_ms: float) -> Ver
 def judge(ended: outcome.Outcome, output_schema: schemas.Schema) -> Verdict:
     """What *ended* means for the caller: a program's output must match the task's schema."""
     if ended.kind != "success":
-        status: ExecutionStatus = "timeout" if ended.kind == "timeout" else "error"
         error = ExecutionError(
             type=ended.error_type or ended.kind,
             message=ended.message,
@@ -71,7 +90,12 @@ def judge(ended: outcome.Outcome, output_schema: schemas.Schema) -> Verdict:
             line=ended.line,
             traceback=ended.traceback,
         )
-        return Verdict(status=status, error=error, run_ms=ended.run_ms, stdout=ended.stdout)
+        return Verdict(
+            status=_STATUSES.get(ended.kind, "error"),
+            error=error,
+            run_ms=ended.run_ms,
+            stdout=ended.stdout,
+        )
     try:
         output_schema.check(ended.output or b"", "/output")
     except schemas.Invalid as invalid:

@@ -18,7 +18,10 @@ SETTLE_TIMEOUT_S = 1.0
 
 
 class Mirror(Generic[M]):
-    """The bucket of *spec* by key. Start with `start`, which returns when it is complete."""
+    """The bucket of *spec* by key. Start with `start`, which returns when it is complete.
+
+    Keys that ran out leave with the next change: where that matters, `heard_at` tells.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class Mirror(Generic[M]):
         on_change: Callable[[store.Change[M]], None] | None = None,
     ) -> None:
         self._bucket = store.Bucket(connection, spec, value)
+        self._ttl_s = spec.ttl_s
         self._on_change = on_change
         self._revision = 0
         self._moved = asyncio.Condition()
@@ -72,10 +76,9 @@ class Mirror(Generic[M]):
             if change is None:
                 self._complete.set()
                 continue
-            if change.value is None:
-                self.entries.pop(change.key, None)
-                self.heard_at.pop(change.key, None)
-            else:
+            self._forget(change.key)
+            self._forget_what_ran_out()
+            if change.value is not None:
                 self.entries[change.key] = store.Entry(change.value, change.revision)
                 self.heard_at[change.key] = time.monotonic()
             if self._on_change is not None:
@@ -87,3 +90,16 @@ class Mirror(Generic[M]):
             async with self._moved:
                 self._revision = change.revision
                 self._moved.notify_all()
+
+    def _forget(self, key: str) -> None:
+        self.entries.pop(key, None)
+        self.heard_at.pop(key, None)
+
+    def _forget_what_ran_out(self) -> None:
+        """The broker says nothing of a key that runs out. Whoever was heard of last is last."""
+        ended = time.monotonic() - self._ttl_s
+        while self._ttl_s and self.heard_at:
+            key = next(iter(self.heard_at))
+            if self.heard_at[key] > ended:
+                return
+            self._forget(key)

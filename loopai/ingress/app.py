@@ -88,6 +88,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             catalog=known,
             dispatcher=dispatcher,
             operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
+            cancellations=store.Bucket(connection, topology.CANCELLATIONS, codec.CANCELLATION),
             workers=workers,
             queues=held,
             metrics=metrics,

@@ -1,4 +1,4 @@
-"""`GET /api/v1/executions/{id}`: where an execution is, from the streams themselves.
+"""`/api/v1/executions/{id}`: where an execution is, from the streams themselves; and its end.
 
 By the conservation law an accepted execution is in RECORDS, in EXECUTE or in DEAD. The time in its
 id says where in each stream to begin, so nothing but the streams is needed to find it.
@@ -6,6 +6,8 @@ id says where in each stream to begin, so nothing but the streams is needed to f
 
 import asyncio
 import time
+from datetime import UTC, datetime
+from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,29 +17,66 @@ from loopai import errors, views
 from loopai.ingress import bodies, services
 from streams import ids, replay
 from streams.connection import Connection
-from streams.messages import ExecutionError
+from streams.messages import Cancellation
 
 WAIT_MAX_S = 300.0
 POLL_S = 0.1
 
+Found: TypeAlias = views.ExecutionView | views.QueuedView | views.DeadView
+
 
 async def get(request: Request) -> Response:
-    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S) or 0.0
+    ends = _ends(request)
     execution_id = request.path_params["execution"]
     connection = services.of(request).connection
-    ends = time.monotonic() + wait_s
-    found = await _find(connection, execution_id) if ids.is_id(execution_id) else None
+    found = await _require(connection, execution_id)
+    return bodies.json(await _until(ends, connection, found))
+
+
+async def cancel(request: Request) -> Response:
+    """Ask for the end of an execution that has not ended: 202, or 200 where it was waited for."""
+    ends = _ends(request)
+    execution_id = request.path_params["execution"]
+    shared = services.of(request)
+    found = await _require(shared.connection, execution_id)
+    if not isinstance(found, views.QueuedView):
+        raise errors.ApiError(
+            "EXECUTION_ENDED",
+            f"the execution has ended already, with the status {found.status}",
+            execution_id=execution_id,
+            execution_status=found.status,
+        )
+    asked = Cancellation(tenant=services.TENANT, requested_at=datetime.now(UTC))
+    await shared.cancellations.put(execution_id, asked)
+    found = await _until(ends, shared.connection, found)
+    if not isinstance(found, views.QueuedView):
+        return bodies.json(found)
+    view = views.CancellingView(id=execution_id, execution_id=execution_id)
+    return bodies.json(view, 202, {"Location": f"/api/v1/executions/{execution_id}"})
+
+
+def _ends(request: Request) -> float:
+    """Until when the caller waits, by `time.monotonic`."""
+    wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
+    return time.monotonic() + (wait_s or 0.0)
+
+
+async def _until(ends: float, connection: Connection, found: Found) -> Found:
+    """*found* as it is once it has ended, or at *ends*. EXECUTION_NOT_FOUND."""
     while isinstance(found, views.QueuedView) and time.monotonic() < ends:
         await asyncio.sleep(POLL_S)
-        found = await _find(connection, execution_id)
+        found = await _require(connection, found.id)
+    return found
+
+
+async def _require(connection: Connection, execution_id: str) -> Found:
+    found = await _find(connection, execution_id) if ids.is_id(execution_id) else None
     if found is None:
         raise errors.ApiError("EXECUTION_NOT_FOUND", f"no execution {execution_id[:64]!r}")
-    return bodies.json(found)
+    return found
 
 
-async def _find(
-    connection: Connection, execution_id: str
-) -> views.ExecutionView | views.QueuedView | dict[str, object] | None:
+async def _find(connection: Connection, execution_id: str) -> Found | None:
     # It may be recorded between the looks at the two streams: look at the first one again.
     for again in (True, False):
         recorded = await replay.recorded(
@@ -50,16 +89,10 @@ async def _find(
         ):
             return views.QueuedView(id=execution_id, execution_id=execution_id)
     letter = await replay.dead(connection, tenant=services.TENANT, execution_id=execution_id)
-    if letter is None:
-        return None
-    return {
-        "id": execution_id,
-        "execution_id": execution_id,
-        "status": "error",
-        "error_message": letter.detail,
-        "error": ExecutionError(type="dead_letter", message=f"{letter.reason}: {letter.detail}"),
-        "executed_at": letter.dead_at,
-    }
+    return None if letter is None else views.dead(execution_id, letter)
 
 
-routes = [Route("/executions/{execution}", get, methods=["GET"])]
+routes = [
+    Route("/executions/{execution}", get, methods=["GET"]),
+    Route("/executions/{execution}", cancel, methods=["DELETE"]),
+]

@@ -11,7 +11,7 @@ from loopai.ingress.dispatch import Dispatcher
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams.connection import Connection
-from streams.messages import Operation, WorkerPresence
+from streams.messages import Cancellation, Operation, WorkerPresence
 from streams.store import Bucket
 
 if TYPE_CHECKING:  # its handler is given these services
@@ -27,6 +27,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     dispatcher: Dispatcher
     operations: Bucket[Operation]
+    cancellations: Bucket[Cancellation]
     workers: Mirror[WorkerPresence]
     queues: "Queues"
     metrics: IngressMetrics

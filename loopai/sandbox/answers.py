@@ -8,6 +8,8 @@ from loopai import domain
 from loopai.sandbox import channel, frames, outcome
 from loopai.sandbox import limits as limits_
 
+NEVER_RAN: Final = "cancelled before it ran"
+
 _decoder: Final = msgspec.json.Decoder()
 
 
@@ -38,6 +40,8 @@ def blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
     kind: outcome.OutcomeKind
     if run.end == "timeout":
         kind, message = "timeout", f"killed after {timeout_ms:g} ms"
+    elif run.end == "cancelled":
+        kind, message = "cancelled", "cancelled while it ran"
     elif run.end == "out_of_memory":
         kind, message = "out_of_memory", "the program ended its process: out of memory"
     elif run.end == "tampered":
@@ -45,6 +49,11 @@ def blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
     else:
         kind, message = "killed", f"the program ended its process: {run.detail}"
     return outcome.Outcome(kind=kind, error_type=kind, message=message, run_ms=run.elapsed_ms)
+
+
+def recalled() -> outcome.Outcome:
+    """What is said of a call that was called back before it began."""
+    return outcome.Outcome(kind="cancelled", error_type="cancelled", message=NEVER_RAN)
 
 
 def lost(reason: str) -> outcome.Outcome:

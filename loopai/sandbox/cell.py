@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
-from loopai.sandbox import answers, channel, outcome, program, statistics
+from loopai.sandbox import answers, channel, outcome, program, recall, statistics
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
 from loopai.sandbox import limits as limits_
@@ -17,11 +18,14 @@ _SPARE_KINDS: Final[dict[outcome.OutcomeKind, statistics.Cause]] = {
 """After these an executor may hold what it should not: half-changed state, or all of its memory."""
 _CAUSES: Final[dict[channel.End, statistics.Cause]] = {
     "timeout": "timeout",
+    "cancelled": "cancelled",
     "out_of_memory": "out_of_memory",
     "tampered": "tampered",
     "died": "exited",
 }
-_PLANNED: Final[frozenset[statistics.Cause]] = frozenset({"isolated", "recycled", "closed"})
+_PLANNED: Final[frozenset[statistics.Cause]] = frozenset(
+    {"cancelled", "isolated", "recycled", "closed"}
+)
 """Ends that say nothing of the program."""
 _LOSSES_MAX: Final = 2
 """Executors that one item may bring down by itself, before it is blamed."""
@@ -55,6 +59,8 @@ class Cell:
         self._spare: asyncio.Task[executor_.Executor] | None = None
         self._spare_wanted = program_.isolation != "shared"
         """Whatever the runtime says: executors of this cell do get replaced."""
+        self._frame: tuple[executor_.Executor, Sequence[int]] | None = None
+        """The batch that is running, by the indices of its call."""
         self._closed = False
 
     async def load(self) -> None:
@@ -63,9 +69,13 @@ class Cell:
             await self._ready()
 
     async def run(
-        self, inputs: Sequence[bytes], timeouts_ms: Sequence[float]
+        self,
+        inputs: Sequence[bytes],
+        timeouts_ms: Sequence[float],
+        recalled: recall.Recall | None = None,
     ) -> list[outcome.Outcome]:
-        """Run the program on *inputs*; one Outcome each, in order."""
+        """Run the program on *inputs*, but for those *recalled*; one Outcome each, in order."""
+        recalled = recalled or recall.Recall()
         outcomes: list[outcome.Outcome | None] = [None] * len(inputs)
         pending = []
         for index, data in enumerate(inputs):
@@ -82,10 +92,11 @@ class Cell:
             await self._lock.acquire()
         finally:
             counted.waiting -= 1
+        recalled.heard_by(self._recall)
         try:
             try:
                 for batch in self._batches(pending, inputs):
-                    await self._settle(batch, inputs, timeouts_ms, outcomes)
+                    await self._settle(batch, inputs, timeouts_ms, recalled.items, outcomes)
                     if self._program.isolation != "shared":
                         self._retire("isolated")
             except program.LoadError as error:
@@ -97,6 +108,7 @@ class Cell:
             else:
                 rest = answers.lost("no result")
         finally:
+            recalled.heard_by(None)
             self._lock.release()
         ended = [rest if one is None else one for one in outcomes]
         counted.outcomes.update(one.kind for one in ended)
@@ -166,19 +178,28 @@ class Cell:
         pending: list[int],
         inputs: Sequence[bytes],
         timeouts_ms: Sequence[float],
+        recalled: AbstractSet[int],
         outcomes: list[outcome.Outcome | None],
     ) -> None:
         """Run the items *pending* until each has an outcome.
 
-        Each turn ends with all of them done, the culprit of a timeout blamed, the batch cut into
-        single items, or one of `_LOSSES_MAX` losses of a single item: so it ends.
+        Each turn ends with all of them done, the culprit of a timeout blamed, a recalled one ended
+        or left out, the batch cut into single items, or one of `_LOSSES_MAX` losses of a single
+        item: so it ends.
         """
         losses = leaps = 0
-        while pending:
-            run = await self._attempt(
-                [inputs[index] for index in pending],
-                [timeouts_ms[index] / 1000 for index in pending],
-            )
+        while pending := _wanted(pending, recalled, outcomes):
+            executor = await self._executor()
+            if recalled and not recalled.isdisjoint(pending):
+                continue  # while it was made ready
+            self._frame = executor, pending
+            try:
+                run = await executor.run(
+                    [inputs[index] for index in pending],
+                    [timeouts_ms[index] / 1000 for index in pending],
+                )
+            finally:
+                self._frame = None
             await self._take(pending, run, outcomes)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
@@ -189,14 +210,16 @@ class Cell:
                 losses += 1
                 if run.culprit is not None or losses == _LOSSES_MAX:
                     outcomes[pending[0]] = answers.blame(run, timeouts_ms[pending[0]])
-            elif run.end == "timeout" and run.culprit is not None and leaps <= _LEAPS_MAX:
+            elif run.culprit is not None and (
+                run.end == "cancelled" or (run.end == "timeout" and leaps <= _LEAPS_MAX)
+            ):
                 blamed = pending[run.culprit]
                 outcomes[blamed] = answers.blame(run, timeouts_ms[blamed])
             else:
                 # Who wrote garbage or closed the channel may have gone on to other items before
                 # we noticed: only alone is an item known to be the one.
                 for index in pending[len(run.replies) :]:
-                    await self._settle([index], inputs, timeouts_ms, outcomes)
+                    await self._settle([index], inputs, timeouts_ms, recalled, outcomes)
                 return
             pending = [index for index in pending if outcomes[index] is None]
 
@@ -215,14 +238,21 @@ class Cell:
                 await asyncio.sleep(0)
                 since = time.monotonic()
 
-    async def _attempt(self, inputs: Sequence[bytes], seconds: Sequence[float]) -> channel.Run:
+    def _recall(self, index: int) -> None:
+        """Item *index* of the call whose turn it is became unwanted."""
+        if self._frame is None:
+            return  # looked at before its batch is sent
+        executor, running = self._frame
+        if index in running:
+            executor.recall(running.index(index))
+
+    async def _executor(self) -> executor_.Executor:
         try:
-            executor = await self._ready()
+            return await self._ready()
         except enclosure_.EnclosureError:
             # Somebody may have killed the cell; one that cannot be built anew either is an error.
             await self._break()
-            executor = await self._ready()
-        return await executor.run(inputs, seconds)
+            return await self._ready()
 
     async def _ready(self) -> executor_.Executor:
         """Return an executor that holds the program, with a spare behind it where one is due."""
@@ -302,6 +332,17 @@ class Cell:
         enclosure, self._enclosure = self._enclosure, None
         # Shielded: a caller that goes meanwhile must not leave half of it behind.
         await asyncio.shield(asyncio.ensure_future(_end(spare, enclosure)))
+
+
+def _wanted(
+    pending: list[int], recalled: AbstractSet[int], outcomes: list[outcome.Outcome | None]
+) -> list[int]:
+    """*pending* without what is *recalled*, which gets its outcome."""
+    if not recalled:
+        return pending
+    for index in recalled & set(pending):
+        outcomes[index] = answers.recalled()
+    return [index for index in pending if index not in recalled]
 
 
 async def _end(

@@ -7,14 +7,17 @@ import mmap
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from loopai.sandbox import frames
 from loopai.sandbox import limits as limits_
 
-End = Literal["done", "timeout", "died", "tampered", "out_of_memory"]
+End = Literal["done", "timeout", "cancelled", "died", "tampered", "out_of_memory"]
+
+_RECALL_LOOK_S: Final = 0.02
+"""How often we look whether a recalled item, which had not begun, has by now."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -23,8 +26,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replies: list[frames.Reply]
     end: End
     culprit: int | None = None
-    """Index of the item that was running; None where this batch had not begun. Exact for a timeout;
-    otherwise the executor may have gone on for a while, so exact only in a batch of one."""
+    """Index of the item that was running; None where this batch had not begun. Exact for a timeout
+    and a cancellation; otherwise the executor may have gone on for a while, so exact only in a
+    batch of one."""
     elapsed_ms: float = 0.0
     """How long the culprit had been running."""
     wall_ms: float
@@ -66,7 +70,8 @@ class Channel:
         self._replies: list[frames.Reply] = []
         self._answers = 0
         self._detail = ""
-        self._overdue: tuple[int, float] | None = None
+        self._recalled: set[int] = set()
+        self._ended: tuple[int, float] | None = None
         self._loop.add_reader(stream.fileno(), self._receive)
 
     async def exchange(
@@ -82,7 +87,7 @@ class Channel:
         wall_ms = (now - self._begun) * 1000
         if end == "done":
             return Run(replies=self._replies, end=end, wall_ms=wall_ms)
-        running = self._overdue if end == "timeout" else self._running(now)
+        running = self._ended if end in {"timeout", "cancelled"} else self._running(now)
         if self._stale:
             running = None
         return Run(
@@ -93,6 +98,17 @@ class Channel:
             wall_ms=wall_ms,
             detail=self._detail,
         )
+
+    def recall(self, index: int) -> None:
+        """Have item *index* of the frame that is under way end as soon as it is the one that runs.
+
+        One that has ended by then keeps its result. Nothing where no frame is under way.
+        """
+        if self._future is None or self._future.done():
+            return
+        self._recalled.add(index)
+        self._look_s = min(self._look_s, _RECALL_LOOK_S)
+        self._look_in(0)
 
     def close(self) -> None:
         self.usable = False
@@ -110,6 +126,7 @@ class Channel:
         if not self.usable:
             self._detail = "it had ended before"
             return "died"
+        self._recalled = set()
         self._seconds = seconds
         self._sums = list(itertools.accumulate(seconds))
         self._answers = answers
@@ -209,7 +226,7 @@ class Channel:
         return used
 
     def _watch(self) -> None:
-        """The hard deadline of the running item has come, or that of an earlier one."""
+        """A recall, or the hard deadline of the running item or of an earlier one, has come."""
         self._timer = None
         if self._future is None or self._future.done():
             return
@@ -219,14 +236,31 @@ class Channel:
             return
         now = time.monotonic()
         running = self._running(now)
+        recalled = self._unwanted(running) if self._recalled else None
+        if recalled is not None:
+            self._end_running(recalled, "cancelled")
+            return
         left = self._deadline(running) - now
         if left > 0:
             self._look_in(min(left, self._look_s))
-            return
+        else:
+            self._end_running(running, "timeout")
+
+    def _end_running(self, running: tuple[int, float] | None, end: End) -> None:
         # Remembered before the kill: the executor may just be going on to the next item.
-        self._overdue = running
+        self._ended = running
         self._kill()
-        self._finish("timeout")
+        self._finish(end)
+
+    def _unwanted(self, running: tuple[int, float] | None) -> tuple[int, float] | None:
+        """What runs, if it is recalled.
+
+        A program that lies about it delays the end of its own item, or brings forward that of
+        another one that nobody wants either. Alone in its frame an item cannot even do that.
+        """
+        if running is None and len(self._seconds) == 1:
+            running = (0, self._begun)
+        return running if running is not None and running[0] in self._recalled else None
 
     def _deadline(self, running: tuple[int, float] | None) -> float:
         """When the running item must have ended, however the executor moves the progress page."""

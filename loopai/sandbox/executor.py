@@ -141,6 +141,10 @@ class Executor:
         end, detail = await self._epitaph()
         return msgspec.structs.replace(run, end=end, detail=detail)
 
+    def recall(self, index: int) -> None:
+        """Have item *index* of the batch that is running end once it runs; see Channel.recall."""
+        self._channel.recall(index)
+
     def close(self) -> None:
         """Kill the process; does not wait for its end, which init reports."""
         if self._pidfd < 0:

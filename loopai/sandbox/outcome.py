@@ -12,6 +12,7 @@ OutcomeKind = Literal[
     "output_too_large",
     "invalid_result",
     "killed",
+    "cancelled",
     "lost",
 ]
 

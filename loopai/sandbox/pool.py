@@ -17,6 +17,7 @@ from loopai.sandbox import (
     memory,
     outcome,
     program,
+    recall,
     runtimes,
     statistics,
 )
@@ -80,11 +81,16 @@ class CellPool:
         return memory.used(self._pids())
 
     async def run(
-        self, program: program.Program, inputs: Sequence[bytes], timeouts_ms: Sequence[float]
+        self,
+        program: program.Program,
+        inputs: Sequence[bytes],
+        timeouts_ms: Sequence[float],
+        recalled: recall.Recall | None = None,
     ) -> list[outcome.Outcome]:
         """Run *program* on *inputs* (JSON text); one Outcome each, in order.
 
-        Never raises for what a program does. Calls of one program wait for each other.
+        What is *recalled*, before or meanwhile, ends as `cancelled` unless it has ended. Never
+        raises for what a program does. Calls of one program wait for each other.
         """
         if len(inputs) != len(timeouts_ms):
             raise ValueError("inputs and timeouts_ms differ in length")
@@ -92,7 +98,7 @@ class CellPool:
             raise ValueError(f"a timeout must be positive, and at most {TIMEOUT_MS_MAX}")
         entry = await self._borrow(program)
         try:
-            return await entry.cell.run(inputs, timeouts_ms)
+            return await entry.cell.run(inputs, timeouts_ms, recalled)
         finally:
             await self._return(entry)
 

@@ -10,14 +10,16 @@ Cause = Literal[
     "out_of_memory",
     "tampered",
     "exited",
+    "cancelled",
     "idle",
     "isolated",
     "recycled",
     "closed",
     "lost",
 ]
-"""Why an executor was ended. `idle`: it used the processor and had nothing to do; `isolated`: it
-had its batch or call; `closed`: its cell had to go; `lost`: it ended by itself between calls."""
+"""Why an executor was ended. `cancelled`: its caller called back the item that ran; `idle`: it used
+the processor and had nothing to do; `isolated`: it had its batch or call; `closed`: its cell had to
+go; `lost`: it ended by itself between calls."""
 
 
 class Statistics(msgspec.Struct, kw_only=True):

@@ -224,6 +224,10 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
             updated_at=WHEN,
         ),
     ),
+    "cancellation": (
+        codec.CANCELLATION,
+        messages.Cancellation(tenant="default", requested_at=WHEN),
+    ),
     "worker_presence": (
         codec.WORKER,
         messages.WorkerPresence(

@@ -85,6 +85,7 @@ def test_metrics_are_shown_only_where_they_are_asked_for():
     [
         ({"LOOPAI_TIMEOUT_MS": "300001"}, "LOOPAI_TIMEOUT_MS"),
         ({"LOOPAI_RUN_MS_MAX": "300001"}, "LOOPAI_RUN_MS_MAX"),
+        ({"LOOPAI_TIMEOUT_MS_MAX": "3540001"}, "LOOPAI_TIMEOUT_MS_MAX"),
         ({"LOOPAI_CELL_MEMORY_BYTES_MAX": str(2**26 - 1)}, "LOOPAI_CELL_MEMORY_BYTES_MAX"),
         ({"LOOPAI_LOG_LEVEL": "loud"}, "LOOPAI_LOG_LEVEL"),
         ({"LOOPAI_BODY_BYTES_MAX": str(topology.MESSAGE_BYTES_MAX)}, "LOOPAI_BODY_BYTES_MAX"),

@@ -1,7 +1,10 @@
 import asyncio
 
+import msgspec
+
 from loopai.catalog import mirror
 from streams import codec, connection, messages, provision, store, topology
+from tests.wait import until
 
 
 def _rollout(task_id: str, active: int) -> messages.Rollout:
@@ -34,6 +37,22 @@ async def test_a_value_of_another_make_stops_nobody(bus: connection.Connection) 
     await store.Bucket(bus, topology.ROLLOUTS, codec.ROLLOUT).put("b", _rollout("b", 1))
     await _holds(mirrored, "b", 1)
     assert set(mirrored.entries) == {"b"}
+    await mirrored.stop()
+
+
+async def test_what_ran_out_is_forgotten_with_the_next_change(bus: connection.Connection) -> None:
+    """Memory does not grow with keys that the broker has long since dropped without a word."""
+    brief = msgspec.structs.replace(topology.ROLLOUTS, ttl_s=0.05)
+    bucket = store.Bucket(bus, brief, codec.ROLLOUT)
+    mirrored = mirror.Mirror(bus, brief, codec.ROLLOUT)
+    await mirrored.start()
+    await mirrored.reach(await bucket.put("old", _rollout("old", 1)))
+
+    async def changed() -> bool:
+        await mirrored.reach(await bucket.put("new", _rollout("new", 1)))
+        return set(mirrored.entries) == set(mirrored.heard_at) == {"new"}
+
+    await until(changed)
     await mirrored.stop()
 
 

@@ -174,9 +174,12 @@ async def test_an_accepted_execution_is_queued_and_then_recorded(front: System) 
 
 
 async def test_ids_of_no_execution_are_not_found(front: System) -> None:
-    """Other UUIDs, other texts and times beyond the calendar are a 404."""
+    """Other UUIDs, other texts and times beyond the calendar are a 404, and cannot be cancelled."""
     for each in [*NO_EXECUTIONS, ids.new()]:
-        problem(await front.http.get(f"/api/v1/executions/{each}?wait=5"), "EXECUTION_NOT_FOUND")
+        for ask in (front.http.get, front.http.delete):
+            problem(await ask(f"/api/v1/executions/{each}?wait=5"), "EXECUTION_NOT_FOUND")
+    bucket = await front.bus.jetstream.stream_info(topology.CANCELLATIONS.stream)
+    assert bucket.state.messages == 0
 
 
 async def test_a_passed_deadline_names_the_execution_to_look_up(front: System) -> None:

@@ -11,7 +11,13 @@ import pytest
 
 from loopai.embedded.broker import Broker
 from streams import codec, connection, consumer, ids, publisher, replay, subjects, topology
-from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, GenerateRequest
+from streams.messages import (
+    Cancellation,
+    ExecuteBatch,
+    ExecuteItem,
+    ExecutionRecord,
+    GenerateRequest,
+)
 from tests import queue
 from tests.system import System
 from tests.wait import until
@@ -95,6 +101,31 @@ async def _record(
     await answers.record(system.bus, records, message_id=f"batch:{items[0].id}", shown=shown)
     await shown.close()
     return records
+
+
+async def test_a_cancellation_leaves_the_record_that_there_is(system: System) -> None:
+    """Of a batch that is delivered again, only what is not recorded yet can be cancelled."""
+    await system.create()
+    await system.stop_pool(executor)
+    batch = _batch("a", "b")
+    await _store(system.bus, batch)
+    crashed = await _take(system.bus)
+    await _record(system, crashed, batch.items[:1])
+    asked = Cancellation(tenant="default", requested_at=datetime.now(UTC))
+    for item in batch.items:
+        await system.services.cancellations.put(item.id, asked)
+    await system.start_pool(executor)
+    await crashed.nak(0)
+
+    async def all_recorded() -> bool:
+        return len(await _audit(system.bus)) >= 2
+
+    await until(all_recorded)
+    ended = [(r.id, r.status, r.worker) for r in await _audit(system.bus)]
+    assert ended == [
+        (batch.items[0].id, "success", "crashed"),
+        (batch.items[1].id, "cancelled", "executor-test"),
+    ]
 
 
 async def test_a_crash_between_record_and_ack_repeats_nothing(system: System) -> None:
