@@ -107,17 +107,18 @@ async def _measure(options: Options) -> Found:
     floods: dict[str, list[Round]] = {name: [] for name in FLOODS}
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in PAIRS}
     async with product.opened("default", environment=ENVIRONMENT) as stack:
-        await _create_tasks(stack)
+        await create_tasks(stack)
         await _calls(stack, options)  # to warm up
         for _ in range(options.rounds):
             for name, queue in FLOODS.items():
-                floods[name].append(await _round(stack, queue, options))
+                floods[name].append(await in_flood(stack, queue, options))
             for name, pair in PAIRS.items():
-                pairs[name].append(await _share(stack, pair, options))
+                pairs[name].append(await shares(stack, pair, options))
     return Found(floods=floods, pairs=pairs)
 
 
-async def _create_tasks(stack: product.Product) -> None:
+async def create_tasks(stack: product.Product) -> None:
+    """Those of FLOODS and PAIRS that are not there yet."""
     queues = [
         *FLOODS.values(),
         *(each for pair in PAIRS.values() for each in (pair.first, pair.second)),
@@ -127,7 +128,8 @@ async def _create_tasks(stack: product.Product) -> None:
             await product.create_tasks(stack, [task], tenant=tenant)
 
 
-async def _round(stack: product.Product, queue: flood.Queue, options: Options) -> Round:
+async def in_flood(stack: product.Product, queue: flood.Queue, options: Options) -> Round:
+    """Measure the quiet caller without and with *queue* full."""
     alone = await _calls(stack, options)
     async with _flooded(stack, _holding(queue, options.executions)) as running:
         began = time.time()
@@ -141,7 +143,8 @@ async def _round(stack: product.Product, queue: flood.Queue, options: Options) -
     )
 
 
-async def _share(stack: product.Product, pair: Pair, options: Options) -> tuple[float, float]:
+async def shares(stack: product.Product, pair: Pair, options: Options) -> tuple[float, float]:
+    """Executions a second of both queues."""
     first = _holding(pair.first, options.executions)
     second = _holding(pair.second, options.executions * SECOND_TIMES)
     async with _flooded(stack, first, second) as running:

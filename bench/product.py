@@ -16,7 +16,7 @@ from bench import processes
 from loopai.catalog import catalog, programs
 from loopai.embedded.broker import Sync
 from loopai.embedded.stack import Options, Stack
-from streams import connection, ids, topology
+from streams import codec, connection, ids, replay, subjects, topology
 from streams.messages import TaskSpecification
 
 CODE = "def run(input):\n    return input['a'] + 1\n"
@@ -145,6 +145,14 @@ async def waiting(product: Product) -> int:
     """Messages with executions, of all lanes, that are not acknowledged."""
     state = (await product.bus.jetstream.stream_info(topology.EXECUTE.name)).state
     return int(state.messages)
+
+
+async def recorded(bus: connection.Connection) -> int:
+    """Executions in RECORDS."""
+    count = 0
+    async for stored in replay.read(bus, topology.RECORDS.name, subjects.RECORD_ALL):
+        count += len(codec.RECORDS.decode(stored.payload).records)
+    return count
 
 
 async def _create(known: catalog.Catalog, tenant: str, name: str) -> None:
