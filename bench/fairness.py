@@ -219,7 +219,8 @@ def _notes(options: Options) -> list[str]:
     )
     backlog_max = int(ENVIRONMENT["LOOPAI_EXECUTE_BACKLOG_MAX"])
     room = f"The broker has its default sync; a queue has room for {backlog_max:,} messages."
-    return [how, room]
+    few = "A slow call delays the next one: where calls take seconds, p99 is of few."
+    return [how, room, few]
 
 
 def _unfit(found: Found, options: Options) -> list[str]:
@@ -287,6 +288,8 @@ def _pair_panel(found: Found) -> report.Panel:
         title="executions a second of two queues at once, by tenant and task",
         groups=[f"{each.tenant}, {each.task}" for each in queues],
         series=[
-            report.Series(name="share", role="ours", values=[statistics.median(of) for of in rates])
+            report.Series(
+                name="share", role="other", values=[statistics.median(of) for of in rates]
+            )
         ],
     )

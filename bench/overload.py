@@ -223,7 +223,7 @@ def _notes(found: Found) -> list[str]:
         f"In the overload {load.due:,} requests were due in {found.seconds} s and {load.sent:,} "
         f"sent: {load.answered:,} answers, {load.refused:,} refusals with Retry-After, "
         f"{load.bare:,} without, {load.other:,} with another status, {load.broken:,} connections "
-        f"broken, {load.silent:,} silent."
+        f"broken, {load.silent:,} silent. {load.unsure:,} were told that theirs may still run."
     )
     kept = (
         f"{found.recorded:,} executions of it are in RECORDS, {found.waiting:,} messages in "
