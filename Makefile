@@ -26,7 +26,7 @@ check: setup
 	$(BIN)/deno fmt --check --quiet --line-width 100 $(SCRIPTS)
 	$(BIN)/deno lint --quiet $(SCRIPTS)
 
-# About twenty minutes; what it needs from the system: apt-get install redis-server wrk.
+# About half an hour; what it needs from the system: apt-get install redis-server wrk.
 bench: setup .venv-bench/.installed
 	$(BIN)/python -m bench --write
 

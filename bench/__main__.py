@@ -1,9 +1,9 @@
 """`python -m bench [NAME …]`: measures, and prints one table a part.
 
-Without a name: all but soak, twenty minutes. http takes nine of them with its defaults, scale
-four; they, latency, memory and profile need wrk, and http redis-server and what `make bench`
-installs into .venv-bench. soak takes three more. The exit code is 1 where a target is missed or
-something fails.
+Without a name: all but soak, half an hour. http takes nine minutes with its defaults, fairness
+five, scale four. http, latency, overload, profile, scale and memory need wrk, and http redis-server
+and what `make bench` installs into .venv-bench. soak takes three more. The exit code is 1 where a
+target is missed or something fails.
 """
 
 import argparse
@@ -22,7 +22,17 @@ from bench import contenders, http, page, report
 from loopai import errors
 from loopai.embedded import broker
 
-DEFAULT_PARTS = ("http", "batch", "latency", "profile", "scale", "memory", "sandbox")
+DEFAULT_PARTS = (
+    "http",
+    "batch",
+    "latency",
+    "fairness",
+    "overload",
+    "profile",
+    "scale",
+    "memory",
+    "sandbox",
+)
 PARTS = (*DEFAULT_PARTS, "soak")
 WIDTH = 140
 """Columns where the output is not a terminal."""

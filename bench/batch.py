@@ -16,7 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from bench import processes, product, report
-from streams import codec, connection, ids, replay, subjects, topology
+from streams import codec, ids, subjects, topology
 from streams.messages import ExecuteBatch, ExecuteItem
 
 ROUNDS = 3
@@ -111,7 +111,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def _running(workers: int) -> AsyncIterator[Running]:
     async with product.opened("default", workers=workers) as made:
-        yield Running(made, await _recorded(made.bus))
+        yield Running(made, await product.recorded(made.bus))
 
 
 async def _measure() -> "Found":
@@ -134,7 +134,7 @@ async def _measure() -> "Found":
             samples=samples,
             resident_mb=resident_mb,
             asked=sum(each.asked for each in started.values()),
-            recorded=sum([await _recorded(each.bus) for each in started.values()]),
+            recorded=sum([await product.recorded(each.bus) for each in started.values()]),
         )
 
 
@@ -237,14 +237,6 @@ async def _long(of: Running) -> float:
     watching.cancel()
     of.asked += LONG_LINES
     return max(seen)
-
-
-async def _recorded(bus: connection.Connection) -> int:
-    """Executions in RECORDS."""
-    count = 0
-    async for stored in replay.read(bus, "RECORDS", subjects.RECORD_ALL):
-        count += len(codec.RECORDS.decode(stored.payload).records)
-    return count
 
 
 def _check(summary: Mapping[str, object], count: int) -> None:

@@ -22,7 +22,6 @@ are of calls that nobody watched.
 import asyncio
 import contextlib
 import itertools
-import socket
 import statistics
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,7 +32,7 @@ import nats
 import uvloop
 from nats.aio.msg import Msg
 
-from bench import product, report, wrk
+from bench import caller, product, report, wrk
 from loopai.embedded.broker import Sync
 from streams import codec, ids, subjects
 from streams.messages import ExecutionRecord
@@ -59,18 +58,6 @@ if LEAD_S + 2 * CALLS_S >= LOAD_S:
     raise ValueError("the others must stay until the caller has ended")
 
 
-class Call(msgspec.Struct, frozen=True):
-    """One execution as its caller saw it; moments are Unix times in s."""
-
-    execution_id: str
-    sent: float
-    received: float
-
-    @property
-    def seconds(self) -> float:
-        return self.received - self.sent
-
-
 class Seen(msgspec.Struct, frozen=True):
     """A message that passed the broker."""
 
@@ -82,9 +69,9 @@ class Seen(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, kw_only=True):
     """What was measured of one mode under one load."""
 
-    calls: list[Call] = []
+    calls: list[caller.Call] = []
     """That nobody watched."""
-    watched: list[Call] = []
+    watched: list[caller.Call] = []
     stages: list[tuple[float, ...]] = []
     """Of those watched, in the order of STAGES."""
     rates: list[float] = []
@@ -129,16 +116,23 @@ async def _calls_of_many(stack: product.Product, tap: "Tap", found: Found) -> No
 
 
 async def _calls(stack: product.Product, tap: "Tap", found: Found) -> None:
-    found.calls += await asyncio.to_thread(calls, stack.url, CALLS_S)
+    found.calls += await _made(stack, CALLS_S)
     await watch(stack, tap, found, CALLS_S)
 
 
 async def watch(stack: product.Product, tap: "Tap", found: Found, seconds: float) -> None:
     """Call for so long, and add to *found* which stages the calls had."""
     async with tap.listening():
-        watched = await asyncio.to_thread(calls, stack.url, seconds)
+        watched = await _made(stack, seconds)
     found.watched += watched
     found.stages += stages(watched, tap.seen)
+
+
+async def _made(stack: product.Product, seconds: float) -> list[caller.Call]:
+    made = await asyncio.to_thread(caller.calls, stack.url, seconds)
+    if refused := sum(each.status != 200 for each in made):
+        raise RuntimeError(f"{refused} of {len(made)} calls were refused")
+    return made
 
 
 class Tap:
@@ -172,58 +166,7 @@ class Tap:
         self.seen.append(Seen(time.time(), message.subject, message.data))
 
 
-def calls(url: str, seconds: float) -> list[Call]:
-    """Calls on one connection, one after another, by a client that costs next to nothing."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    request = (
-        f"POST {product.EXECUTE} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(wrk.BODY)}\r\n\r\n"
-    ).encode() + wrk.BODY
-    made = []
-    with socket.create_connection((host, int(port))) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        end = time.time() + seconds
-        while (sent := time.time()) < end:
-            connection.sendall(request)
-            answer = _answer(connection)
-            received = time.time()
-            made.append(Call(_execution_id(answer), sent, received))
-    return made
-
-
-def _answer(connection: socket.socket) -> bytes:
-    """The whole response; of ours the length is always told."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += _more(connection)
-    head, _, body = received.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-    while len(body) < length:
-        body += _more(connection)
-    if not head.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(body.decode(errors="replace"))
-    return body
-
-
-def _more(connection: socket.socket) -> bytes:
-    part = connection.recv(65_536)
-    if not part:
-        raise RuntimeError("the connection was closed")
-    return part
-
-
-class _Answer(msgspec.Struct):
-    execution_id: str
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
-
-
-def _execution_id(body: bytes) -> str:
-    return _decode(body).execution_id
-
-
-def stages(watched: Sequence[Call], seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+def stages(watched: Sequence[caller.Call], seen: Sequence[Seen]) -> list[tuple[float, ...]]:
     """Seconds of each of STAGES, for each call of which every message was seen."""
     executes: dict[str, float] = {}
     records: dict[str, tuple[float, ExecutionRecord]] = {}
@@ -248,7 +191,7 @@ def stages(watched: Sequence[Call], seen: Sequence[Seen]) -> list[tuple[float, .
 
 
 def _moments(
-    call: Call,
+    call: caller.Call,
     executed: float,
     recorded: float,
     record: ExecutionRecord,
@@ -322,7 +265,7 @@ def _row(mode: Sync, load: Load, found: Found) -> report.Row:
     return row
 
 
-def _quantiles(made: Sequence[Call]) -> tuple[float, float]:
+def _quantiles(made: Sequence[caller.Call]) -> tuple[float, float]:
     """p50 and p99."""
     seconds = sorted(each.seconds for each in made)
     return statistics.median(seconds), seconds[int(len(seconds) * 0.99)]

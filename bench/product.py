@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from bench import processes
 from loopai.catalog import catalog, programs
 from loopai.embedded.broker import Sync
 from loopai.embedded.stack import Options, Stack
-from streams import connection, ids, subjects, topology
+from streams import codec, connection, ids, replay, subjects, topology
 from streams.messages import TaskSpecification
 
 CODE = "def run(input):\n    return input['a'] + 1\n"
@@ -26,6 +27,8 @@ WARM_UP_CALLS: Final = 50
 CREATE_AT_ONCE: Final = 16
 DRAIN_S_MAX: Final = 30.0
 POLL_S: Final = 0.02
+REST_S: Final = 0.3
+"""After which a stack that recorded nothing has nothing left to do."""
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ async def opened(
         )
 
 
-async def create_tasks(product: Product, names: Sequence[str]) -> None:
+async def create_tasks(product: Product, names: Sequence[str], *, tenant: str = "default") -> None:
     """Put a task of each name where it belongs, each with an active program of its own.
 
     Past the API, because an upload tries its program in a cell, and a thousand would take minutes.
@@ -98,7 +101,7 @@ async def create_tasks(product: Product, names: Sequence[str]) -> None:
 
         async def create(name: str) -> None:
             async with gate:
-                await _create(known, name)
+                await _create(known, tenant, name)
 
         async with asyncio.TaskGroup() as group:
             for name in names:
@@ -122,11 +125,41 @@ async def drained(product: Product) -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def _create(known: catalog.Catalog, name: str) -> None:
+async def settled(product: Product) -> None:
+    """Return when nothing waits in any lane, and nothing more is recorded."""
+    last, since = -1, time.monotonic()
+    async with asyncio.timeout(DRAIN_S_MAX):
+        while time.monotonic() - since < REST_S or await waiting(product):
+            recorded = (await product.bus.jetstream.stream_info(topology.RECORDS.name)).state
+            if recorded.last_seq != last:
+                last, since = recorded.last_seq, time.monotonic()
+            await asyncio.sleep(POLL_S)
+
+
+async def purge(product: Product) -> None:
+    """Throw away what waits; what is run just now is run to its end."""
+    await product.bus.jetstream.purge_stream(topology.EXECUTE.name)
+
+
+async def waiting(product: Product) -> int:
+    """Messages with executions, of all lanes, that are not acknowledged."""
+    state = (await product.bus.jetstream.stream_info(topology.EXECUTE.name)).state
+    return int(state.messages)
+
+
+async def recorded(bus: connection.Connection) -> int:
+    """Executions in RECORDS."""
+    count = 0
+    async for stored in replay.read(bus, topology.RECORDS.name, subjects.RECORD_ALL):
+        count += len(codec.RECORDS.decode(stored.payload).records)
+    return count
+
+
+async def _create(known: catalog.Catalog, tenant: str, name: str) -> None:
     now = dt.datetime.now(dt.UTC)
     task = TaskSpecification(
         id=ids.new(),
-        tenant="default",
+        tenant=tenant,
         name=name,
         input_schema=msgspec.Raw(b'{"type":"object"}'),
         created_at=now,

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from bench import latency
+from bench import caller, latency
 from streams import codec, ids, subjects
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord, Latency, RecordBatch
 
@@ -41,8 +41,8 @@ def messages(*numbers: int) -> list[latency.Seen]:
     ]
 
 
-def call(number: int) -> latency.Call:
-    return latency.Call(execution(number), NOW_S - 0.5e-3, NOW_S + 7e-3)
+def call(number: int) -> caller.Call:
+    return caller.Call(execution(number), NOW_S - 0.5e-3, NOW_S + 7e-3)
 
 
 def test_stages_lie_between_what_was_seen_and_what_the_record_tells() -> None:
@@ -81,7 +81,7 @@ def test_the_middle_half_adds_up() -> None:
 
 def test_a_missed_target_is_a_failure_and_load_has_none() -> None:
     """The bench ends with exit code 1; every row has its stages, every bar its parts."""
-    slow = latency.Found(calls=[latency.Call("", 0.0, 0.004)], stages=[(0.001,) * 6], rates=[9.0])
+    slow = latency.Found(calls=[caller.Call("", 0.0, 0.004)], stages=[(0.001,) * 6], rates=[9.0])
     slow.watched = slow.calls
     found = latency.tabulate(
         {
