@@ -102,6 +102,7 @@ class CellCollector(Collector):
             ("cells_started", "Cells started, blank ones included.", counted.cells_started),
             ("cell_blanks_used", "Cells that were ready when wanted.", counted.blanks_used),
             ("cell_executors_started", "Executors started.", counted.executors_started),
+            ("cell_frames", "Frames of inputs given to executors.", counted.frames),
             ("cell_hits", "Batches whose program was in a cell.", counted.hits),
             ("cell_misses", "Batches whose program got a cell first.", counted.misses),
             ("cell_evictions", "Cells closed to make room.", counted.evictions),

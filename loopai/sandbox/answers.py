@@ -47,6 +47,12 @@ def blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
     return outcome.Outcome(kind=kind, error_type=kind, message=message, run_ms=run.elapsed_ms)
 
 
+def too_large(bytes_max: int) -> outcome.Outcome:
+    """What is said of a call that was not made."""
+    message = f"the input exceeds {bytes_max} bytes"
+    return outcome.Outcome(kind="error", error_type="InputTooLarge", message=message)
+
+
 def lost(reason: str) -> outcome.Outcome:
     """Nobody's answer: there was no executor that could have given one."""
     return outcome.Outcome(kind="lost", error_type="lost", message=reason or "the cell broke")
