@@ -98,17 +98,19 @@ class Cell:
                 one.close()
                 self._counted.kills["idle"] += 1
 
-    async def rest(self) -> None:
+    async def rest(self) -> bool:
         """Have executors that had nothing to do for a while give back memory, once after each use.
 
-        Nothing where a call is under way; one that comes meanwhile waits, without its time running.
+        Whether any has. Nothing where a call is under way; one that comes meanwhile waits, without
+        its time running.
         """
         if self._lock.locked() or self._forks:
-            return
+            return False
         async with self._lock:
-            for one in self._executors():
-                if one.usable and one.may_rest():
-                    await one.rest()
+            resting = [one for one in self._executors() if one.usable and one.may_rest()]
+            for one in resting:
+                await one.rest()
+        return bool(resting)
 
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
