@@ -34,6 +34,7 @@ from loopai.sandbox import (
     outcome,
     pool,
     program,
+    rounds,
     runtimes,
 )
 from loopai.sandbox.runtimes import runtime
@@ -56,7 +57,7 @@ SPARES_A_ROUND = 10
 KILLS_A_ROUND = 6
 NEIGHBOURS = 8
 SPARE_MADE_S = 0.5
-REST_S = limits.Limits().rest_s + 2 * pool.LOOK_S
+REST_S = limits.Limits().rest_s + 2 * rounds.LOOK_S
 
 ALONE = "(a) a subprocess for each call"
 WRAPPED = "(b) the same in bubblewrap"

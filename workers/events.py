@@ -1,6 +1,7 @@
 """Execution events: what monitors show, summed up per task a few times a second."""
 
 import asyncio
+import collections
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -26,15 +27,14 @@ class _Sum:
 
     def __init__(self) -> None:
         self.count = 0
-        self.statuses: dict[str, int] = {}
+        self.statuses: collections.Counter[str] = collections.Counter()
         self.latency_ms = 0.0
         self.last: ExecutionRecord | None = None
 
     def add(self, records: Sequence[ExecutionRecord]) -> None:
         self.count += len(records)
-        for each in records:
-            self.statuses[each.status] = self.statuses.get(each.status, 0) + 1
-            self.latency_ms = max(self.latency_ms, each.latency_ms.total)
+        self.statuses.update([each.status for each in records])
+        self.latency_ms = max(self.latency_ms, *[each.latency_ms.total for each in records])
         self.last = records[-1]
 
 

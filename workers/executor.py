@@ -1,15 +1,14 @@
 """The executor pool: runs programs in cells, records what happened, answers."""
 
+import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from loopai import errors, settings
-from loopai.catalog import catalog, programs, schemas
-from loopai.sandbox import pool, program, runtimes
+from loopai.catalog import catalog, schemas
+from loopai.sandbox import pool, runtimes
 from streams import intake, publisher, replay, routing, subjects, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
@@ -29,13 +28,14 @@ from workers import (
     events,
     rates,
     runtime,
+    texts,
     turns,
     verdict,
 )
 
 NAME: Final = "executor"
-PROGRAMS_MAX: Final = 64
-"""Program texts kept in memory; a text is 1 MiB at most."""
+ITEMS_A_TURN: Final = 64
+"""Items judged and recorded, 2 µs each and what their schema takes, before others have a turn."""
 WHOLE_ATTEMPTS_MAX: Final = 2
 """Deliveries on which a batch is run as a whole; from then on item by item."""
 HANDLE_S_MAX: Final = 1_800.0
@@ -153,7 +153,7 @@ class Executor:
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
-        self._programs: OrderedDict[tuple[str, ...], program.Program] = OrderedDict()
+        self._texts = texts.Texts(known)
         self._rates = rates.Rates()
 
     def rates(self) -> dict[str, float]:
@@ -248,10 +248,10 @@ class Executor:
             if not delivery.is_last:
                 raise errors.Transient(reason, retry_after_s=ROOM_S) from error
             # An answer that says so is worth more to its caller than a dead letter.
-            run = _Run(order, self._worker, time.time() * 1000)
+            this = verdict.Pass(order=order, worker=self._worker, started_us=_now_us())
             full = verdict.refused(errors.ApiError("BACKLOG_FULL", reason))
             left = [item for item in order.batch.items if item.id not in records]
-            await self._record(delivery, [run.record(item, full) for item in left], records)
+            await self._record(delivery, _refused(this, left, full), records)
             await self._reply(delivery, order, records)
 
     async def _record(
@@ -276,36 +276,57 @@ class Executor:
         self, order: verdict.Order, items: Sequence[ExecuteItem]
     ) -> list[ExecutionRecord]:
         """One record for each of *items*, in order. Elsewhere before any of them is run."""
-        started_ms = time.time() * 1000
-        run = _Run(order, self._worker, started_ms)
+        started_us = _now_us()
         try:
-            run.task = await self._catalog.task(order.tenant, order.task)
+            task = await self._catalog.task(order.tenant, order.task)
         except errors.ApiError as error:
-            return [run.record(item, verdict.refused(error)) for item in items]
+            this = verdict.Pass(order=order, worker=self._worker, started_us=started_us)
+            return _refused(this, items, verdict.refused(error))
+        this = verdict.Pass(order=order, worker=self._worker, started_us=started_us, task=task)
+        by_version, records = await self._sorted(this, task, items)
+        artifacts = {version: await self._artifact(task.id, version) for version in by_version}
+        for version, group in by_version.items():
+            artifact = artifacts[version]
+            if isinstance(artifact, errors.ApiError):
+                found = _refused(this, group, verdict.refused(artifact))
+            else:
+                found = await self._run_version(this, task, artifact, group)
+            if len(found) == len(items):
+                return found
+            records.update((each.id, each) for each in found)
+        return [records[item.id] for item in items]
+
+    async def _sorted(
+        self, this: verdict.Pass, task: TaskHead, items: Sequence[ExecuteItem]
+    ) -> tuple[dict[int, Sequence[ExecuteItem]], dict[str, ExecutionRecord]]:
+        """What of *items* is to be run, by version; and the records of what is not."""
         by_version: dict[int, list[ExecuteItem]] = {}
         records: dict[str, ExecutionRecord] = {}
-        cancelled = self._cancelled.among(order.tenant, items)
-        for item in items:
-            ended = verdict.admit(order, run.task, item, started_ms, cancelled)
+        now_ms = this.started_us / 1000
+        cancelled = self._cancelled.among(this.order.tenant, items)
+        passed = not cancelled and verdict.admits_all(this.order, task, items, now_ms)
+        active = self._catalog.active_version(task.id)
+        if passed and active is not None and not any(item.version for item in items):
+            return {active: items}, {}
+        for number, item in enumerate(items, 1):
+            ended = None if passed else verdict.admit(this.order, task, item, now_ms, cancelled)
             if ended is None:
                 try:
-                    version = item.version or await self._active_version(run.task.id)
+                    # Memory knows the active one but in the moment after a first activation.
+                    version = (
+                        item.version
+                        or active
+                        or await self._catalog.require_active_version(task.id)
+                    )
                 except errors.ApiError as error:
                     ended = verdict.refused(error)
                 else:
                     by_version.setdefault(version, []).append(item)
             if ended is not None:
-                records[item.id] = run.record(item, ended)
-        artifacts = {version: await self._artifact(run.task.id, version) for version in by_version}
-        for version, group in by_version.items():
-            artifact = artifacts[version]
-            if isinstance(artifact, errors.ApiError):
-                ended = verdict.refused(artifact)
-                records.update((item.id, run.record(item, ended)) for item in group)
-                continue
-            for record in await self._run_version(run, run.task, artifact, group):
-                records[record.id] = record
-        return [records[item.id] for item in items]
+                records[item.id] = _refused(this, (item,), ended)[0]
+            if not passed and number % ITEMS_A_TURN == 0:
+                await asyncio.sleep(0)
+        return {**by_version}, records
 
     async def _artifact(self, task_id: str, version: int) -> ProgramArtifact | errors.ApiError:
         """The version, or why there is none. Elsewhere if its runtime is not here."""
@@ -318,78 +339,44 @@ class Executor:
             raise Elsewhere(needed)
         return artifact
 
-    async def _active_version(self, task_id: str) -> int:
-        # Memory answers but for the moment after a first activation.
-        return self._catalog.active_version(task_id) or await self._catalog.require_active_version(
-            task_id
-        )
-
     async def _run_version(
-        self, run: "_Run", task: TaskHead, artifact: ProgramArtifact, items: Sequence[ExecuteItem]
+        self,
+        this: verdict.Pass,
+        task: TaskHead,
+        artifact: ProgramArtifact,
+        items: Sequence[ExecuteItem],
     ) -> list[ExecutionRecord]:
-        tenant = run.order.tenant
-        code = await self._program(tenant, artifact)
+        now_ms, run_ms_max = this.started_us / 1000, self._run_ms_max
+        tenant = this.order.tenant
+        text = await self._texts.program(tenant, artifact)
         with self._cancelled.reaching(tenant, items) as recalled:
             outcomes = await self._cells.run(
-                code,
+                text,
                 [item.input for item in items],
-                [
-                    min(self._run_ms_max, max(1.0, item.deadline_ms - run.started_ms))
-                    for item in items
-                ],
+                [min(run_ms_max, max(1.0, item.deadline_ms - now_ms)) for item in items],
                 recalled,
             )
-        if any(each.kind == "lost" for each in outcomes) and (
-            run.order.attempt < topology.MAX_DELIVER
+        if this.order.attempt < topology.MAX_DELIVER and any(
+            each.kind == "lost" for each in outcomes
         ):
             raise errors.Transient("the cell broke under the batch", retry_after_s=0.1)
         schema = schemas.compiled(bytes(task.output_schema))
-        return [
-            run.record(item, verdict.judge(ended, schema), artifact)
-            for item, ended in zip(items, outcomes, strict=True)
-        ]
-
-    async def _program(self, tenant: str, artifact: ProgramArtifact) -> program.Program:
-        key = (tenant, artifact.digest, artifact.language, artifact.isolation)
-        loaded = self._programs.get(key)
-        if loaded is None:
-            try:
-                code = await self._catalog.code(artifact)
-            except programs.StoreError as error:
-                raise errors.Transient(str(error)) from error
-            loaded = program.Program(
-                tenant=tenant,
-                digest=artifact.digest,
-                code=code,
-                isolation=artifact.isolation,
-                language=artifact.language,
-            )
-            self._programs[key] = loaded
-            if len(self._programs) > PROGRAMS_MAX:
-                self._programs.popitem(last=False)
-        self._programs.move_to_end(key)
-        return loaded
+        ended_us = _now_us()
+        records: list[ExecutionRecord] = []
+        for first in range(0, len(items), ITEMS_A_TURN):
+            if first:
+                await asyncio.sleep(0)
+            some = slice(first, first + ITEMS_A_TURN)
+            verdicts = [verdict.judge(ended, schema) for ended in outcomes[some]]
+            records += this.records(items[some], verdicts, artifact, now_us=ended_us)
+        return records
 
 
-class _Run:
-    """One pass over items of an order; `task` is set once it is known."""
+def _refused(
+    this: verdict.Pass, items: Sequence[ExecuteItem], ended: verdict.Verdict
+) -> list[ExecutionRecord]:
+    return this.records(items, [ended] * len(items), None, now_us=_now_us())
 
-    def __init__(self, order: verdict.Order, worker: str, started_ms: float) -> None:
-        self.order = order
-        self.started_ms = started_ms
-        self.task: TaskHead | None = None
-        self._worker = worker
 
-    def record(
-        self, item: ExecuteItem, ended: verdict.Verdict, artifact: ProgramArtifact | None = None
-    ) -> ExecutionRecord:
-        return verdict.record(
-            self.order,
-            item,
-            ended,
-            task=self.task,
-            artifact=artifact,
-            worker=self._worker,
-            started_ms=self.started_ms,
-            now=datetime.now(UTC),
-        )
+def _now_us() -> int:
+    return time.time_ns() // 1000

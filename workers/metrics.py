@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # a pool without cells need not have them in memory
 log = structlog.get_logger()
 
 VARIABLE: Final = "LOOPAI_METRICS"
-_LOOKS_MAX: Final = 3
 _CAUSES: Final[tuple[str, ...]] = get_args(statistics.Cause)
 _KINDS: Final[tuple[str, ...]] = get_args(outcome.OutcomeKind)
 
@@ -115,6 +114,7 @@ class CellCollector(Collector):
             ("cells_started", "Cells started, blank ones included.", counted.cells_started),
             ("cell_blanks_used", "Cells that were ready when wanted.", counted.blanks_used),
             ("cell_executors_started", "Executors started.", counted.executors_started),
+            ("cell_frames", "Frames of inputs given to executors.", counted.frames),
             ("cell_hits", "Batches whose program was in a cell.", counted.hits),
             ("cell_misses", "Batches whose program got a cell first.", counted.misses),
             ("cell_evictions", "Cells closed to make room.", counted.evictions),
@@ -126,22 +126,11 @@ class CellCollector(Collector):
         yield GaugeMetricFamily(
             "loopai_cell_batches_waiting", "Batches that wait for a cell.", counted.waiting
         )
-        memory_bytes = self._memory_bytes()
-        if memory_bytes is not None:
-            yield GaugeMetricFamily(
-                "loopai_cell_memory_bytes", "Memory of all processes in cells.", memory_bytes
-            )
-
-    def _memory_bytes(self) -> int | None:
-        """None where cells came and went all the while that we looked.
-
-        Not by the loop's thread: it would hold up every call for some 50 ms.
-        """
-        for _ in range(_LOOKS_MAX):
-            # What it goes through may change under it, or end.
-            with contextlib.suppress(RuntimeError, OSError):
-                return self._cells.memory_bytes()
-        return None
+        yield GaugeMetricFamily(
+            "loopai_cell_memory_bytes",
+            "Memory of all processes in cells, as last weighed.",
+            self._cells.weight_bytes,
+        )
 
 
 def _by(

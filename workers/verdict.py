@@ -1,8 +1,8 @@
 """What becomes of one item, as a value; and the record that says so. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -39,7 +39,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How one item ended, in a cell or before it got there."""
 
     status: ExecutionStatus
@@ -59,6 +59,19 @@ NEVER_RAN: Final = Verdict(
 def refused(error: errors.ApiError) -> Verdict:
     """The item cannot be run, for a reason of the table in loopai/errors.py."""
     return Verdict(status="rejected", error=ExecutionError(type=error.code, message=error.detail))
+
+
+def admits_all(order: Order, task: TaskHead, items: Sequence[ExecuteItem], now_ms: float) -> bool:
+    """Whether `admit` would pass all of *items*, of which none is cancelled, without their inputs.
+
+    It nearly always can tell: an ingress has validated them. 0.1 µs an item, a tenth of asking for
+    each.
+    """
+    return (
+        order.batch.validated
+        and order.batch.task_id in {None, task.id}
+        and min([item.deadline_ms for item in items]) > now_ms
+    )
 
 
 def admit(
@@ -96,49 +109,68 @@ def judge(ended: outcome.Outcome, output_schema: schemas.Schema) -> Verdict:
             run_ms=ended.run_ms,
             stdout=ended.stdout,
         )
-    try:
-        output_schema.check(ended.output or b"", "/output")
-    except schemas.Invalid as invalid:
-        error = ExecutionError(
-            type="invalid_output", message=str(invalid), outcome="invalid_result"
-        )
-        return Verdict(status="error", error=error, run_ms=ended.run_ms, stdout=ended.stdout)
+    if not output_schema.takes_anything:  # the sandbox has looked that it is of the domain
+        try:
+            output_schema.check(ended.output or b"", "/output")
+        except schemas.Invalid as invalid:
+            error = ExecutionError(
+                type="invalid_output", message=str(invalid), outcome="invalid_result"
+            )
+            return Verdict(status="error", error=error, run_ms=ended.run_ms, stdout=ended.stdout)
     return Verdict(status="success", output=ended.output, run_ms=ended.run_ms, stdout=ended.stdout)
 
 
-def record(
-    order: Order,
-    item: ExecuteItem,
-    verdict: Verdict,
-    *,
-    task: TaskHead | None,
-    artifact: ProgramArtifact | None,
-    worker: str,
-    started_ms: float,
-    now: datetime,
-) -> ExecutionRecord:
-    """The audit's line about *item*: *task* and *artifact* are None where it never got to them."""
-    accepted_ms = ids.minted_ms(item.id)
-    return ExecutionRecord(
-        id=item.id,
-        tenant=order.tenant,
-        task=order.task,
-        task_id=task.id if task else order.batch.task_id or "",
-        program_id=artifact.id if artifact else None,
-        version=artifact.version if artifact else item.version,
-        input=item.input,
-        output=verdict.output,
-        status=verdict.status,
-        error=verdict.error,
-        latency_ms=Latency(
-            queue=round(max(0.0, started_ms - accepted_ms), 3),
-            run=round(verdict.run_ms, 3),
-            total=round(max(0.0, now.timestamp() * 1000 - accepted_ms), 3),
-        ),
-        stdout=verdict.stdout,
-        sampled_for_validation=item.force_validation,
-        attempt=order.attempt,
-        worker=worker,
-        trace_id=item.trace_id,
-        executed_at=now,
-    )
+class Pass(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's run of items of *order*: what their records have in common."""
+
+    order: Order
+    worker: str
+    started_us: int
+    """Unix time."""
+    task: TaskHead | None = None
+    """None where it never got to one."""
+
+    def records(
+        self,
+        items: Sequence[ExecuteItem],
+        verdicts: Sequence[Verdict],
+        artifact: ProgramArtifact | None,
+        *,
+        now_us: int,
+    ) -> list[ExecutionRecord]:
+        """The audit's lines about *items*; *artifact* is None where they never got to one."""
+        order, worker, started_us = self.order, self.worker, self.started_us
+        tenant, name, attempt = order.tenant, order.task, order.attempt
+        task_id = self.task.id if self.task else order.batch.task_id or ""
+        program_id, version = (artifact.id, artifact.version) if artifact else (None, None)
+        executed_at = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+        found = []
+        for item, verdict in zip(items, verdicts, strict=True):
+            accepted_us = ids.minted_ms(item.id) * 1000
+            found.append(
+                ExecutionRecord(
+                    id=item.id,
+                    tenant=tenant,
+                    task=name,
+                    task_id=task_id,
+                    program_id=program_id,
+                    version=version or item.version,
+                    input=item.input,
+                    output=verdict.output,
+                    status=verdict.status,
+                    error=verdict.error,
+                    latency_ms=Latency(
+                        # Of whole microseconds: they need no rounding. Clocks may differ.
+                        queue=max(0, started_us - accepted_us) / 1000,
+                        run=round(verdict.run_ms, 3),
+                        total=max(0, now_us - accepted_us) / 1000,
+                    ),
+                    stdout=verdict.stdout,
+                    sampled_for_validation=item.force_validation,
+                    attempt=attempt,
+                    worker=worker,
+                    trace_id=item.trace_id,
+                    executed_at=executed_at,
+                )
+            )
+        return found

@@ -70,7 +70,8 @@ class Schema:
             if reason.endswith('is not a "regex"'):
                 reason += " that we take: no look-around, no back-references, no large repetitions"
             raise InvalidSchema(reason) from error
-        self._anything = document in ({}, True)
+        self.takes_anything = document in ({}, True)
+        """Whether every value of the domain matches."""
 
     def check(self, encoded: bytes, path: str = "") -> Any:  # any JSON value
         """The decoded value. Invalid when it is not JSON, outside the domain, or no match.
@@ -84,7 +85,7 @@ class Schema:
         violation = domain.check(value)
         if violation is not None:
             raise Invalid((errors.FieldError(path + violation.path, violation.reason),))
-        if not self._anything and not self._validator.is_valid(value):
+        if not self.takes_anything and not self._validator.is_valid(value):
             found = islice(self._violations(value, len(encoded)), ERRORS_MAX)
             raise Invalid(tuple(_field_error(each, path) for each in found))
         return value

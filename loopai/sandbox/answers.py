@@ -17,7 +17,9 @@ def answer(reply: frames.Reply, wall_ms: float, limits: limits_.Limits) -> outco
     """What the executor says of a call, checked again: the program may have taken it over."""
     kind = frames.KINDS[reply.status]
     output = None
-    error_type, message = reply.error_type[:100], _cut(reply.message, limits.message_bytes_max)
+    # Most say nothing: three calls fewer.
+    message = reply.message and _cut(reply.message, limits.message_bytes_max)
+    error_type = reply.error_type[:100]
     if kind == "success":
         kind, error_type, message = _checked(reply.output, limits.output_bytes_max)
         output = reply.output if kind == "success" else None
@@ -29,9 +31,9 @@ def answer(reply: frames.Reply, wall_ms: float, limits: limits_.Limits) -> outco
         error_type=error_type,
         message=message,
         run_ms=min(reply.elapsed_us / 1000, wall_ms),
-        stdout=_cut(reply.stdout, limits.stdout_bytes_max),
+        stdout=reply.stdout and _cut(reply.stdout, limits.stdout_bytes_max),
         line=reply.line or None,
-        traceback=_cut(reply.traceback, limits.message_bytes_max),
+        traceback=reply.traceback and _cut(reply.traceback, limits.message_bytes_max),
     )
 
 
@@ -54,6 +56,12 @@ def blame(run: channel.Run, timeout_ms: float) -> outcome.Outcome:
 def recalled() -> outcome.Outcome:
     """What is said of a call that was called back before it began."""
     return outcome.Outcome(kind="cancelled", error_type="cancelled", message=NEVER_RAN)
+
+
+def too_large(bytes_max: int) -> outcome.Outcome:
+    """What is said of a call that was not made."""
+    message = f"the input exceeds {bytes_max} bytes"
+    return outcome.Outcome(kind="error", error_type="InputTooLarge", message=message)
 
 
 def lost(reason: str) -> outcome.Outcome:

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from loopai.sandbox import answers, channel, outcome, program, recall, statistics
+from loopai.sandbox import answers, channel, outcome, program, recall, statistics, turns
 from loopai.sandbox import enclosure as enclosure_
 from loopai.sandbox import executor as executor_
 from loopai.sandbox import limits as limits_
@@ -34,13 +34,14 @@ _LEAPS_MAX: Final = 3
 word: one that lies could make every turn as long as the batch."""
 _LARGE_BYTES: Final = 32 * limits_.KIB
 """A result to be checked in a thread: of 512 KiB it takes 50 ms."""
-_STALL_S: Final = 0.005
+_STALL_S: Final = 0.001
 """How long results are checked before others get a turn."""
-_ITEM_OVERHEAD_BYTES: Final = 16
+_NO_RESULT: Final = answers.lost("no result")
+_NOTHING: Final[frozenset[int]] = frozenset()
 
 
 class Cell:
-    """Runs one program. Calls wait for each other; the owner closes it."""
+    """Runs one program. Calls wait for each other, then go together; the owner closes it."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Cell:
         self._open_enclosure = open_enclosure
         self._counted = counted
         self._lock = asyncio.Lock()
+        self._turns = turns.Turns(self._lock, self._serve, limits, program_.isolation, counted)
         self._enclosure: enclosure_.Enclosure | None = None
         self._active: executor_.Executor | None = None
         self._spare: asyncio.Task[executor_.Executor] | None = None
@@ -75,43 +77,20 @@ class Cell:
         recalled: recall.Recall | None = None,
     ) -> list[outcome.Outcome]:
         """Run the program on *inputs*, but for those *recalled*; one Outcome each, in order."""
-        recalled = recalled or recall.Recall()
-        outcomes: list[outcome.Outcome | None] = [None] * len(inputs)
-        pending = []
-        for index, data in enumerate(inputs):
-            if len(data) > self._limits.input_bytes_max:
-                message = f"the input exceeds {self._limits.input_bytes_max} bytes"
-                outcomes[index] = outcome.Outcome(
-                    kind="error", error_type="InputTooLarge", message=message
-                )
-            else:
-                pending.append(index)
-        counted = self._counted
-        counted.waiting += 1
-        try:
-            await self._lock.acquire()
-        finally:
-            counted.waiting -= 1
-        recalled.heard_by(self._recall)
-        try:
-            try:
-                for batch in self._batches(pending, inputs):
-                    await self._settle(batch, inputs, timeouts_ms, recalled.items, outcomes)
-                    if self._program.isolation != "shared":
-                        self._retire("isolated")
-            except program.LoadError as error:
-                rest = outcome.Outcome(
-                    kind="error", error_type="LoadError", message=str(error), line=error.line
-                )
-            except enclosure_.EnclosureError as error:
-                rest = answers.lost(str(error))
-            else:
-                rest = answers.lost("no result")
-        finally:
-            recalled.heard_by(None)
-            self._lock.release()
-        ended = [rest if one is None else one for one in outcomes]
-        counted.outcomes.update(one.kind for one in ended)
+        bytes_max = self._limits.input_bytes_max
+        fitting = [index for index, data in enumerate(inputs) if len(data) <= bytes_max]
+        if len(fitting) == len(inputs):
+            ended = await self._turns.run(inputs, timeouts_ms, recalled)
+        else:
+            ended = [answers.too_large(bytes_max)] * len(inputs)
+            found = await self._turns.run(
+                [inputs[index] for index in fitting],
+                [timeouts_ms[index] for index in fitting],
+                recalled and recalled.of(fitting),
+            )
+            for index, one in zip(fitting, found, strict=True):
+                ended[index] = one
+        self._counted.outcomes.update(one.kind for one in ended)
         return ended
 
     @property
@@ -131,17 +110,19 @@ class Cell:
                 one.close()
                 self._counted.kills["idle"] += 1
 
-    async def rest(self) -> None:
+    async def rest(self) -> bool:
         """Have executors that had nothing to do for a while give back memory, once after each use.
 
-        Nothing where a call is under way; one that comes meanwhile waits, without its time running.
+        Whether any has. Nothing where a call is under way; one that comes meanwhile waits, without
+        its time running.
         """
         if self._lock.locked() or self._forks:
-            return
+            return False
         async with self._lock:
-            for one in self._executors():
-                if one.usable and one.may_rest():
-                    await one.rest()
+            resting = [one for one in self._executors() if one.usable and one.may_rest()]
+            for one in resting:
+                await one.rest()
+        return bool(resting)
 
     async def close(self) -> None:
         """Kill everything in the cell and wait until it is gone. Calls that still wait are lost."""
@@ -156,22 +137,33 @@ class Cell:
             found.append(self._spare.result())
         return found
 
-    def _batches(self, pending: Sequence[int], inputs: Sequence[bytes]) -> Iterator[list[int]]:
-        items_max = 1 if self._program.isolation == "call" else self._limits.batch_items_max
-        batch: list[int] = []
-        size = limits_.KIB
-        for index in pending:
-            # Nine bytes of a timeout and at most five before the input.
-            needed = len(inputs[index]) + _ITEM_OVERHEAD_BYTES
-            if batch and (
-                len(batch) >= items_max or size + needed > self._limits.request_bytes_max
-            ):
-                yield batch
-                batch, size = [], limits_.KIB
-            batch.append(index)
-            size += needed
-        if batch:
-            yield batch
+    async def _serve(
+        self,
+        inputs: Sequence[bytes],
+        timeouts_ms: Sequence[float],
+        recalled: recall.Recall | None,
+    ) -> turns.Ended:
+        """Run one frame, and sort out what becomes of it. Under the lock."""
+        outcomes: list[outcome.Outcome | None] = [None] * len(inputs)
+        unwanted = _NOTHING if recalled is None else recalled.items
+        if recalled is not None:
+            recalled.heard_by(self._recall)
+        try:
+            await self._settle(list(range(len(inputs))), inputs, timeouts_ms, unwanted, outcomes)
+            if self._program.isolation != "shared":
+                self._retire("isolated")
+        except program.LoadError as error:
+            rest = outcome.Outcome(
+                kind="error", error_type="LoadError", message=str(error), line=error.line
+            )
+        except enclosure_.EnclosureError as error:
+            rest = answers.lost(str(error))
+        else:
+            return [one or _NO_RESULT for one in outcomes], None
+        finally:
+            if recalled is not None:
+                recalled.heard_by(None)
+        return [one or rest for one in outcomes], rest
 
     async def _settle(
         self,
@@ -200,6 +192,8 @@ class Cell:
                 )
             finally:
                 self._frame = None
+            self._counted.frames += 1
+            self._turns.learn(run.wall_ms, len(pending))
             await self._take(pending, run, outcomes)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])

@@ -57,6 +57,7 @@ class Enclosure:
         self._number = 0
         self._ready: asyncio.Future[int] = self._loop.create_future()
         self._init = -1
+        self._init_pid: int | None = None
         self._spawned: dict[int, asyncio.Future[int]] = {}
         self._exits: dict[int, asyncio.Future[Exit]] = {}
         self._loop.add_reader(control.fileno(), self._receive)
@@ -112,12 +113,12 @@ class Enclosure:
     @property
     def pids(self) -> list[int]:
         """Of bubblewrap and of init; executors have their own."""
-        init = memory.pid(self._init) if self._init >= 0 else None
-        return [self._process.pid] if init is None else [self._process.pid, init]
+        if self._init_pid is None or self.broken:
+            return [self._process.pid]
+        return [self._process.pid, self._init_pid]
 
     async def _confine(self, groups: cgroups.Cgroups, limits: limits_.Limits) -> None:
-        init = memory.pid(self._init)
-        if init is None:
+        if self._init_pid is None:
             return  # the first executor will say that the cell has ended
         try:
             self._group = groups.group(
@@ -125,7 +126,7 @@ class Enclosure:
             )
             # In a thread: a first move waits 10 to 20 ms for the kernel's other processors, and the
             # deadlines of all other cells with it.
-            await asyncio.to_thread(self._group.add, init)
+            await asyncio.to_thread(self._group.add, self._init_pid)
         except OSError as error:
             raise EnclosureError(f"the cell gets no control group: {error}") from error
 
@@ -219,7 +220,7 @@ class Enclosure:
     def _handle(self, message: Any, fd: int) -> None:  # Any: from init, which is ours
         match message:
             case ["ready", level]:
-                self._init = fd
+                self._init, self._init_pid = fd, memory.pid(fd)
                 self._ready.set_result(level)
             case ["spawned", number]:
                 waiting = self._spawned.get(number)

@@ -21,8 +21,10 @@ from loopai.sandbox import frames, memory
 from loopai.sandbox import limits as limits_
 from loopai.sandbox import program as program_
 
-_IDLE_CPU_S: Final = 0.05
-"""Between two looks, a second apart: the collector and the timers of a runtime need less."""
+_IDLE_CPU: Final = 0.05
+"""Part of a processor: the collector and the timers of a runtime need less."""
+_LOOK_S_MIN: Final = 1.0
+"""For less time than that it is as little as for that."""
 
 _REST_S_MAX: Final = 2.0
 """Collecting the garbage of 256 MiB takes some tenths of a second."""
@@ -47,6 +49,8 @@ class Executor:
         self.born = time.monotonic()
         self._used = self.born
         self._runs_rested = -1
+        self._pid: int | None = None
+        self._looked = self.born
         self._cpu_s = 0.0
         self._runs_seen = -1
         self._channel = channel_.Channel(stream, page, self._kill, limits)
@@ -101,15 +105,21 @@ class Executor:
     @property
     def pid(self) -> int | None:
         """None once it has ended."""
-        return memory.pid(self._pidfd) if self._pidfd >= 0 else None
+        if not self.usable:
+            return None
+        if self._pid is None:
+            self._pid = memory.pid(self._pidfd)
+        return self._pid
 
     def has_run_idle(self) -> bool:
         """Whether it used the processor since it was last asked, and was given nothing to do."""
         pid = self.pid
         cpu_s = self._cpu_s if pid is None else memory.cpu_s(pid)
+        now = time.monotonic()
+        allowed_s = _IDLE_CPU * max(_LOOK_S_MIN, now - self._looked)
         before, seen = self._cpu_s, self._runs_seen
-        self._cpu_s, self._runs_seen = cpu_s, self.runs
-        return seen == self.runs and cpu_s - before > _IDLE_CPU_S
+        self._cpu_s, self._runs_seen, self._looked = cpu_s, self.runs, now
+        return seen == self.runs and cpu_s - before > allowed_s
 
     def may_rest(self) -> bool:
         """Whether it has had nothing to do for long enough, and has not rested since it had."""

@@ -2,14 +2,15 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from typing import Final
 
 _PSS: Final = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _PID: Final = re.compile(r"^Pid:\s+(\d+)", re.MULTILINE)
 _KIB: Final = 1024
-_USER_TICKS: Final = 11
-"""Field of /proc/<pid>/stat behind the name; the next one is the kernel's."""
+_CLOCK_OF_A_PROCESS: Final = 2
+"""CPUCLOCK_SCHED of linux/posix-timers.h: user and system time of all of its threads."""
 _RESIDENT: Final = 1
 """Field of /proc/<pid>/statm, in pages."""
 
@@ -24,11 +25,10 @@ def pid(pidfd: int) -> int | None:
 def cpu_s(pid: int) -> float:
     """Return the processor time that *pid* has used, in seconds; 0 when it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            fields = file.read().rpartition(b")")[2].split()
+        # What clock_getcpuclockid(3) computes. A third of a microsecond; /proc/<pid>/stat takes 20.
+        return time.clock_gettime(~pid << 3 | _CLOCK_OF_A_PROCESS)
     except OSError:
         return 0.0
-    return (int(fields[_USER_TICKS]) + int(fields[_USER_TICKS + 1])) / os.sysconf("SC_CLK_TCK")
 
 
 def used(pids: Iterable[int]) -> int:

@@ -17,7 +17,7 @@ OutcomeKind = Literal[
 ]
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call. `lost` is the only kind that is nobody's answer: the cell broke, try again."""
 
     kind: OutcomeKind

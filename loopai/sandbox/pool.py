@@ -3,11 +3,8 @@
 import asyncio
 import collections
 import functools
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from loopai.sandbox import (
     cell,
@@ -18,6 +15,7 @@ from loopai.sandbox import (
     outcome,
     program,
     recall,
+    rounds,
     runtimes,
     statistics,
 )
@@ -27,23 +25,14 @@ from streams import messages, topology
 Key = tuple[str, str, str, str]
 
 TIMEOUT_MS_MAX: Final = 3_600_000.0
-LOOK_S: Final = 1.0
-"""How often idle cells are looked at: whether they are."""
-WEIGH_S: Final = 5.0
-"""How often the memory of all cells is measured at most; 64 cells take about 50 ms of a thread."""
-
-
-class _Entry(msgspec.Struct):
-    cell: cell.Cell
-    users: int = 0
 
 
 class CellPool:
     """Runs programs, each in a cell of its own. Closed by the one who made it.
 
     At most *cells_max* cells, of *memory_bytes_max* together (None: no bound), and a blank one kept
-    ready so that a new program waits for a fork and not for an interpreter. The memory is measured
-    now and then, and cells that are in use stay: for a while it may be more.
+    ready so that a new program waits for a fork and not for an interpreter. Cells are weighed now
+    and then, after they were used, and those in use stay: for a while it may be more.
     """
 
     def __init__(
@@ -57,14 +46,13 @@ class CellPool:
         self._limits = limits
         self._cells_max = cells_max
         self._memory_bytes_max = memory_bytes_max
-        self._cells: collections.OrderedDict[Key, _Entry] = collections.OrderedDict()
+        self._cells: collections.OrderedDict[Key, rounds.Entry] = collections.OrderedDict()
         self._changed = asyncio.Condition()
         self._runtimes: dict[messages.Runtime, asyncio.Task[runtime.Runtime]] = {}
         self._blanks: dict[messages.Runtime, asyncio.Task[enclosure.Enclosure]] = {}
-        self._weighing: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._rounds = rounds.Rounds()
+        self._going: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._weighed = time.monotonic()
         self._closed = False
         try:
             self._groups: cgroups.Cgroups | None = cgroups.find()
@@ -77,8 +65,14 @@ class CellPool:
         return len(self._cells)
 
     def memory_bytes(self) -> int:
-        """Return what all cells and their processes take now; up to a millisecond for each cell."""
-        return memory.used(self._pids())
+        """Return what all cells and their processes take now; about a millisecond for each cell."""
+        pids = [pid for entry in self._cells.values() for pid in entry.cell.pids]
+        return memory.used(pids + self._blank_pids())
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the cells took when each was last weighed: some seconds ago, or when last used."""
+        return self._rounds.weight_bytes
 
     async def run(
         self,
@@ -116,7 +110,7 @@ class CellPool:
             entry = self._cells.get(_key(program))
             if entry is None or entry.users:
                 return
-            del self._cells[_key(program)]
+            self._rounds.drop(self._cells.pop(_key(program)))
             self._changed.notify_all()
         await self._ended(entry.cell.close())
 
@@ -126,10 +120,10 @@ class CellPool:
         async with self._changed:
             self._changed.notify_all()
             entries, self._cells = list(self._cells.values()), collections.OrderedDict()
-        for task in (self._weighing, self._looking):
-            if task is not None:
-                await _cancelled(task)
+        if self._going is not None:
+            await _cancelled(self._going)
         await asyncio.gather(*(entry.cell.close() for entry in entries))
+        self._rounds = rounds.Rounds()
         blanks, self._blanks = self._blanks, {}
         for blank in blanks.values():
             if await _cancelled(blank):
@@ -141,7 +135,7 @@ class CellPool:
             self._groups.close()
 
     # Two methods, not a context manager: 3 µs of a call.
-    async def _borrow(self, program: program.Program) -> _Entry:
+    async def _borrow(self, program: program.Program) -> rounds.Entry:
         key = _key(program)
         entry = self._cells.get(key)
         if entry is None:
@@ -151,19 +145,19 @@ class CellPool:
             self.statistics.hits += 1
             self._cells.move_to_end(key)
         entry.users += 1
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+        if self._going is None or self._going.done():
+            self._going = asyncio.create_task(self._go_round())
         return entry
 
-    async def _return(self, entry: _Entry) -> None:
+    async def _return(self, entry: rounds.Entry) -> None:
         entry.users -= 1
         if entry.users == 0 and len(self._cells) >= self._cells_max:
             async with self._changed:
                 # All: one that is woken in the moment in which it is cancelled wakes nobody else.
                 self._changed.notify_all()
-        self._keep_within_memory()
+        self._rounds.change(entry)
 
-    async def _admit(self, key: Key, program: program.Program) -> _Entry:
+    async def _admit(self, key: Key, program: program.Program) -> rounds.Entry:
         self.statistics.waiting += 1
         try:
             async with self._changed:
@@ -171,7 +165,7 @@ class CellPool:
         finally:
             self.statistics.waiting -= 1
 
-    async def _room(self, key: Key, program: program.Program) -> _Entry:
+    async def _room(self, key: Key, program: program.Program) -> rounds.Entry:
         while True:
             if self._closed:
                 raise RuntimeError("the pool is closed")
@@ -185,7 +179,8 @@ class CellPool:
                     functools.partial(self._open_enclosure, program.language),
                     self.statistics,
                 )
-                entry = self._cells[key] = _Entry(cell=made)
+                entry = self._cells[key] = rounds.Entry(cell=made)
+                self._rounds.add(entry)
                 return entry
             if not await self._evict():
                 await self._changed.wait()
@@ -196,7 +191,9 @@ class CellPool:
         if idle is None:
             return False
         self.statistics.evictions += 1
-        await self._ended(self._cells.pop(idle).cell.close())
+        entry = self._cells.pop(idle)
+        self._rounds.drop(entry)
+        await self._ended(entry.cell.close())
         return True
 
     async def _ended(self, closing: Coroutine[Any, Any, None]) -> None:
@@ -206,34 +203,22 @@ class CellPool:
         task.add_done_callback(self._closing.discard)
         await asyncio.shield(task)
 
-    def _keep_within_memory(self) -> None:
-        now = time.monotonic()
-        if self._memory_bytes_max is None or now - self._weighed < WEIGH_S:
-            return
-        if self._weighing is None or self._weighing.done():
-            self._weighed = now
-            self._weighing = asyncio.create_task(self._weigh(self._memory_bytes_max))
+    async def _go_round(self) -> None:
+        while True:
+            await asyncio.sleep(rounds.LOOK_S)
+            await self._rounds.look()
+            await self._rounds.weigh(self._blank_pids())
+            await self._keep_within_memory()
 
-    async def _weigh(self, bytes_max: int) -> None:
-        while await asyncio.to_thread(memory.used, self._pids()) > bytes_max:
+    async def _keep_within_memory(self) -> None:
+        while self._memory_bytes_max is not None and self.weight_bytes > self._memory_bytes_max:
             async with self._changed:
                 if not await self._evict():
                     return
 
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            for entry in list(self._cells.values()):
-                if entry.users == 0:
-                    entry.cell.end_the_busy()
-                    await entry.cell.rest()
-
-    def _pids(self) -> list[int]:
-        found = [pid for entry in self._cells.values() for pid in entry.cell.pids]
-        for blank in self._blanks.values():
-            if _made(blank):
-                found += blank.result().pids
-        return found
+    def _blank_pids(self) -> list[int]:
+        made = [blank.result() for blank in self._blanks.values() if _made(blank)]
+        return [pid for each in made for pid in each.pids]
 
     async def _open_enclosure(self, language: messages.Language) -> enclosure.Enclosure:
         name = topology.RUNTIMES.get(language)

@@ -36,6 +36,8 @@ class Statistics(msgspec.Struct, kw_only=True):
     """Cells closed for others, by number or by memory."""
     kills: collections.Counter[str] = msgspec.field(default_factory=collections.Counter)
     """Executors ended, by Cause."""
+    frames: int = 0
+    """Frames of inputs given to executors, those that had to be repeated included."""
     outcomes: collections.Counter[str] = msgspec.field(default_factory=collections.Counter)
     """Calls by OutcomeKind."""
     waiting: int = 0

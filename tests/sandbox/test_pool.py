@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from loopai.sandbox import memory, pool
+from loopai.sandbox import memory
 from tests.wait import until
 
 ECHO = "def run(value):\n    return value\n# {}\n"
@@ -23,13 +23,12 @@ async def test_memory_of_cells_is_that_of_their_processes(cells, language):
 
 
 async def test_cells_beyond_the_budget_are_closed_the_oldest_first(make_cells):
-    cells = make_cells(cells_max=8, pool_memory_bytes_max=1)
+    cells = make_cells(cells_max=8)
     codes = [ECHO.format(number) for number in range(3)]
     for code in codes:
         await cells.value(code, 1)
     assert cells.pool.cells == 3
-    cells.pool._weighed -= pool.WEIGH_S
-    await cells.value(codes[0], 1)
+    cells.pool._memory_bytes_max = 1
     await until(lambda: cells.pool.cells == 0)
     assert cells.pool.statistics.evictions == 3
     assert await cells.value(codes[0], 2) == 2
@@ -41,7 +40,9 @@ async def test_cell_in_use_is_kept_whatever_it_takes(make_cells):
     await cells.value(slow, 0)
     running = asyncio.ensure_future(cells.one(slow, 1, timeout_ms=500))
     await until(lambda: cells.pool._cells[next(iter(cells.pool._cells))].users == 1)
-    await cells.pool._weigh(1)
+    await cells.pool._rounds.weigh([])
+    await cells.pool._keep_within_memory()
+    assert cells.pool.weight_bytes > 1
     assert cells.pool.cells == 1
     assert (await running).kind == "timeout"
 

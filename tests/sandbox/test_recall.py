@@ -58,8 +58,10 @@ class Call:
             for entry in self._cells.pool._cells.values():
                 if entry.cell._frame is not None:
                     executor, sent = entry.cell._frame
+                    served = entry.cell._turns._served
+                    first = served[0].first if served else 0
                     running = executor._channel._running(time.monotonic())
-                    return running is not None and sent[running[0]] == index
+                    return running is not None and first + sent[running[0]] == index
             return False
 
         await until(at)
@@ -205,3 +207,26 @@ async def test_program_that_claims_a_recalled_item_costs_it_only_what_nobody_wan
     call.recalled.add(1)
     assert kinds(await call.ended()) == ["success", "cancelled", "cancelled"]
     assert cells.pool.statistics.kills["timeout"] == 1
+
+
+async def test_recalls_of_calls_that_share_a_frame_reach_their_own(cells):
+    """Two calls wait for a third and go together: each is called back at the same index."""
+    busy = Call(cells, CODE, ["nap"])
+    await busy.runs(0)
+    first = Call(cells, CODE, [0, 1, "loop"])
+    second = Call(cells, CODE, [10, "loop", 12])
+    await busy.ended()
+    await first.runs(2)
+    second.recalled.add(0)
+    second.recalled.add(1)
+    first.recalled.add(2)
+    assert kinds(await first.ended()) == ["success", "success", "cancelled"]
+    assert kinds(await second.ended()) == ["cancelled", "cancelled", "success"]
+
+
+async def test_an_input_that_is_too_large_does_not_shift_what_is_called_back(cells):
+    """It is left out of the frame; the item behind it keeps its index for its caller."""
+    call = Call(cells, CODE, [0, "x" * 2**21, "loop", 3])
+    await until(lambda: cells.pool.statistics.executors_started >= 1)
+    call.recalled.add(2)
+    assert kinds(await call.ended()) == ["success", "error", "cancelled", "success"]

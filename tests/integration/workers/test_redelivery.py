@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,19 +85,9 @@ async def _record(
         batch=ExecuteBatch(items=tuple(items)),
         attempt=delivery.attempt,
     )
-    records = [
-        verdict.record(
-            order,
-            item,
-            verdict.Verdict(status="success", output=item.input.upper()),
-            task=None,
-            artifact=None,
-            worker="crashed",
-            started_ms=0,
-            now=datetime.now(UTC),
-        )
-        for item in items
-    ]
+    verdicts = [verdict.Verdict(status="success", output=item.input.upper()) for item in items]
+    crashed = verdict.Pass(order=order, worker="crashed", started_us=0)
+    records = crashed.records(items, verdicts, None, now_us=time.time_ns() // 1000)
     shown = events.Events(system.bus)
     await answers.record(system.bus, records, message_id=f"batch:{items[0].id}", shown=shown)
     await shown.close()

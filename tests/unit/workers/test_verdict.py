@@ -1,11 +1,12 @@
 """What a run in a cell means for its caller."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from loopai.catalog import schemas
 from loopai.sandbox import outcome
 from streams import ids
-from streams.messages import ExecuteBatch, ExecuteItem, ExecutionError, TaskHead
+from streams.messages import ExecuteBatch, ExecuteItem, ExecutionError, Latency, TaskHead
 from workers import verdict
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
@@ -77,3 +78,59 @@ def test_success_has_no_error() -> None:
     judged = verdict.judge(outcome.Outcome(kind="success", output=b'"a"'), TEXT)
 
     assert (judged.status, judged.error, judged.output) == ("success", None, b'"a"')
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+NOW_US = 1767323045_678901
+TASK = TaskHead(id="t1", tenant="one", name="upper", created_at=NOW, updated_at=NOW)
+
+
+def order(*items: ExecuteItem, **more: Any) -> verdict.Order:
+    return verdict.Order(
+        tenant="one", task="upper", batch=ExecuteBatch(items=items, **more), attempt=2
+    )
+
+
+def item(*, deadline_ms: int = 2_000) -> ExecuteItem:
+    return ExecuteItem(
+        id=ids.at(NOW_US // 1000 - 20, bytes(10)), input=b"1", deadline_ms=deadline_ms
+    )
+
+
+def test_a_batch_is_admitted_at_a_glance_only_where_each_item_would_be() -> None:
+    """Validated by an ingress, for the task that there is, and in time: all or none."""
+    for batch, admitted in (
+        (order(item(), validated=True), True),
+        (order(item(), validated=True, task_id="t1"), True),
+        (order(item(), validated=False), False),
+        (order(item(), validated=True, task_id="another"), False),
+        (order(item(), item(deadline_ms=1_000), validated=True), False),
+    ):
+        items = batch.batch.items
+        assert verdict.admits_all(batch, TASK, items, 1_000.0) is admitted
+        if admitted:
+            assert [verdict.admit(batch, TASK, each, 1_000.0, frozenset()) for each in items] == [
+                None
+            ]
+
+
+def test_records_tell_times_in_whole_microseconds() -> None:
+    """As JSON they have three digits behind the point, and no noise."""
+    this = verdict.Pass(order=order(item()), worker="w", started_us=NOW_US - 1_001, task=TASK)
+    ended = verdict.Verdict(status="success", output=b"2", run_ms=0.0123456)
+
+    (record,) = this.records([item()], [ended], None, now_us=NOW_US)
+
+    assert (record.executed_at, record.attempt, record.task_id) == (NOW, 2, "t1")
+    assert record.latency_ms == Latency(queue=19.9, run=0.012, total=20.901)
+
+
+def test_a_clock_behind_that_of_the_publisher_makes_no_negative_times() -> None:
+    """Clocks of two machines differ."""
+    this = verdict.Pass(order=order(item()), worker="w", started_us=NOW_US - 60_000_000)
+
+    (record,) = this.records(
+        [item()], [verdict.Verdict(status="success")], None, now_us=NOW_US - 50_000_000
+    )
+
+    assert (record.latency_ms.queue, record.latency_ms.total) == (0, 0)
