@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from loopai import errors, settings
 from loopai.catalog import catalog, schemas
-from loopai.sandbox import pool, runtimes
+from loopai.sandbox import outcome, pool, runtimes
 from streams import intake, publisher, replay, routing, subjects, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
@@ -25,6 +25,7 @@ from workers import (
     answers,
     cancellations,
     cells,
+    desk,
     events,
     rates,
     runtime,
@@ -34,7 +35,7 @@ from workers import (
 )
 
 NAME: Final = "executor"
-ITEMS_A_TURN: Final = 64
+ITEMS_A_TURN: Final = 32
 """Items judged and recorded, 2 µs each and what their schema takes, before others have a turn."""
 WHOLE_ATTEMPTS_MAX: Final = 2
 """Deliveries on which a batch is run as a whole; from then on item by item."""
@@ -71,6 +72,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
             languages=languages,
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
+            weights=host.settings.weights,
         )
         named = sorted({topology.RUNTIMES[each] for each in languages})
         asked = [subjects.admit(each) for each in named]
@@ -144,6 +146,7 @@ class Executor:
         languages: frozenset[Language],
         run_ms_max: int,
         worker: str,
+        weights: Mapping[str, float],
     ) -> None:
         self._connection = connection
         self._events = shown
@@ -155,6 +158,7 @@ class Executor:
         self._worker = worker
         self._texts = texts.Texts(known)
         self._rates = rates.Rates()
+        self._desk = desk.Desk(weights)
 
     def rates(self) -> dict[str, float]:
         """Executions recorded per second over the last minute, by stored subject."""
@@ -360,15 +364,31 @@ class Executor:
             each.kind == "lost" for each in outcomes
         ):
             raise errors.Transient("the cell broke under the batch", retry_after_s=0.1)
+        return await self._judge(this, task, artifact, items, outcomes)
+
+    async def _judge(
+        self,
+        this: verdict.Pass,
+        task: TaskHead,
+        artifact: ProgramArtifact,
+        items: Sequence[ExecuteItem],
+        outcomes: Sequence[outcome.Outcome],
+    ) -> list[ExecutionRecord]:
+        """The records of *items* that have come to *outcomes*."""
         schema = schemas.compiled(bytes(task.output_schema))
         ended_us = _now_us()
-        records: list[ExecutionRecord] = []
-        for first in range(0, len(items), ITEMS_A_TURN):
-            if first:
-                await asyncio.sleep(0)
-            some = slice(first, first + ITEMS_A_TURN)
+
+        def judged(some: slice) -> list[ExecutionRecord]:
             verdicts = [verdict.judge(ended, schema) for ended in outcomes[some]]
-            records += this.records(items[some], verdicts, artifact, now_us=ended_us)
+            return this.records(items[some], verdicts, artifact, now_us=ended_us)
+
+        if len(items) <= ITEMS_A_TURN:
+            return judged(slice(None))
+        records: list[ExecutionRecord] = []
+        async with self._desk.seat(this.order.tenant, this.order.task, len(items)):
+            for first in range(0, len(items), ITEMS_A_TURN):
+                records += judged(slice(first, first + ITEMS_A_TURN))
+                await asyncio.sleep(0)
         return records
 
 

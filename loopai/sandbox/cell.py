@@ -34,7 +34,7 @@ _LEAPS_MAX: Final = 3
 word: one that lies could make every turn as long as the batch."""
 _LARGE_BYTES: Final = 32 * limits_.KIB
 """A result to be checked in a thread: of 512 KiB it takes 50 ms."""
-_STALL_S: Final = 0.001
+_STALL_S: Final = 0.0005
 """How long results are checked before others get a turn."""
 _NO_RESULT: Final = answers.lost("no result")
 _NOTHING: Final[frozenset[int]] = frozenset()
