@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from nats.aio.msg import Msg
 
 from loopai import errors
+from loopai.ingress import parking
 from loopai.ingress.queues import Queues
 from loopai.observe.metrics import IngressMetrics
 from streams import codec, ids, publisher, subjects
@@ -160,6 +161,7 @@ class Dispatcher:
         self._waiting: dict[str, _Waiting] = {}
         self._chunks: dict[str, Chunk] = {}
         self._waiting_max = waiting_max
+        self.parking = parking.Parking()
         self._count = metrics.execution_counts()
         metrics.batches_of(self._commit)
         metrics.waiting.set_function(lambda: self.waiting)
@@ -175,6 +177,7 @@ class Dispatcher:
         )
 
     async def close(self) -> None:
+        self.parking.close()
         await self._commit.close()
 
     def require_room(self) -> None:
@@ -285,6 +288,8 @@ class Dispatcher:
                 waiting.take(record)
         for status, count in counts.items():
             self._count[status].inc(count)
+        if self.parking:
+            self.parking.admit(self._waiting_max - len(self._waiting))
 
 
 def _late(item: ExecuteItem) -> errors.ApiError:

@@ -65,6 +65,9 @@ class Call(dispatch.Waiter, Protocol):
     """Its `traceparent`, or nothing."""
     execution_id: str
 
+    def refused(self, error: errors.ApiError) -> None:
+        """There is no room for it now; its connection is not read until there is."""
+
 
 def begin(shared: services.Services, call: Call) -> bool:
     """Send what *call* asks for, at once; False where the general way has to see to it.
@@ -76,7 +79,7 @@ def begin(shared: services.Services, call: Call) -> bool:
     except errors.ApiError as error:
         # Before anything else, and not the general way: with what is refused costing as much as
         # what is done, overload would leave nothing for the callers that were let in.
-        call.failed(error)
+        call.refused(error)
         return True
     try:
         body = _execute.decode(call.body)

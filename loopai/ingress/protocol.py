@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
-from loopai import views
+from loopai import errors, views
 from loopai.ingress import app, bodies, execute, problems, services
 from streams.messages import ExecutionRecord
 
@@ -67,6 +67,10 @@ class Call:
     def take(self, record: ExecutionRecord) -> None:
         body = bodies.encode(views.execution(record))
         self._protocol.answer(self, 200, b"%scontent-length: %d\r\n" % (_JSON, len(body)), body)
+
+    def refused(self, error: errors.ApiError) -> None:
+        self.failed(error)
+        self._protocol.park()
 
     def failed(self, error: Exception) -> None:
         translated = problems.translate(error)
@@ -132,6 +136,16 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
         self._count(call, status)
+
+    def park(self) -> None:
+        """Read no more of this connection until there is room."""
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+            self._shared.dispatcher.parking.park(self)
+
+    def leave_parking(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _plain(self) -> Call | None:
         """The call whose headers these are; None where it asks for what is not done here."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from loopai.embedded.broker import Broker
+from loopai.ingress import parking
 from streams import connection
 from tests.system import System
 from tests.wait import until
@@ -280,3 +281,50 @@ async def test_overload_is_refused_at_once_and_loses_nobody(
         for caller in callers[4:]:
             caller.post("b")
             assert _output(await caller.answer()) == "B"
+
+
+async def test_who_was_refused_and_comes_at_once_waits_for_room(
+    broker: Broker, bus: connection.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next request stays in the socket, and is served when others have left."""
+    monkeypatch.setattr(parking, "PARKED_S", 60.0)
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(), waiting_max=1
+        )
+        await system.create()
+        first, second, gone = [await stack.enter_async_context(_caller(system)) for _ in range(3)]
+        first.post("a")
+        waiting = system.services.metrics.waiting
+        await until(lambda: waiting.collect()[0].samples[0].value == 1)
+        for caller in (gone, second):
+            caller.post("b")
+            assert (await caller.answer()).status == 503
+        gone.writer.close()
+        second.post("c")
+        assert len(system.services.dispatcher.parking) == 2
+        await system.start_pool(executor)
+        assert _output(await first.answer()) == "A"
+        third = await stack.enter_async_context(_caller(system))
+        third.post("d")
+        assert _output(await third.answer()) == "D"
+        assert _output(await second.answer()) == "C"
+        assert not system.services.dispatcher.parking
+
+
+async def test_who_was_refused_is_heard_again_after_what_it_was_told_to_wait(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """Nobody leaves: it is refused once more, rather than never answered."""
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(), waiting_max=1
+        )
+        await system.create()
+        first, second = [await stack.enter_async_context(_caller(system)) for _ in range(2)]
+        first.post("a")
+        waiting = system.services.metrics.waiting
+        await until(lambda: waiting.collect()[0].samples[0].value == 1)
+        for _ in range(2):
+            second.post("b")
+            assert (await second.answer()).status == 503
