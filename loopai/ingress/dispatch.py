@@ -288,8 +288,10 @@ class Dispatcher:
                 waiting.take(record)
         for status, count in counts.items():
             self._count[status].inc(count)
-        if self.parking:
-            self.parking.admit(self._waiting_max - len(self._waiting))
+        if self.parking and len(self._waiting) <= self._waiting_max // 2:
+            # Not sooner: who has just been answered comes again, too, and takes the room. The
+            # others would be refused as often as anybody is answered.
+            self.parking.admit(self._waiting_max // 2)
 
 
 def _late(item: ExecuteItem) -> errors.ApiError:

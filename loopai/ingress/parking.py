@@ -2,7 +2,7 @@
 
 A client that comes again at once, whatever `Retry-After` says, would otherwise cost as much as one
 that is served: 8,000 connections at twice what can be answered left an ingress no time to answer
-anybody. What they send meanwhile waits in their sockets, in the order in which they were refused.
+anybody. What they send meanwhile waits in their sockets.
 """
 
 import asyncio
