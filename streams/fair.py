@@ -12,7 +12,9 @@ from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 ABSENT_MAX: Final = 1024
-"""Clocks of those with nothing queued that are kept, so that leaving pays no debts."""
+"""Clocks of tenants with nothing queued that are kept, so that leaving pays no debts."""
+ABSENT_KEYS_MAX: Final = 64
+"""Likewise of each tenant's keys: strangers may name any number of both."""
 
 E = TypeVar("E")
 K = TypeVar("K", bound=Hashable)
@@ -22,7 +24,8 @@ N = TypeVar("N", bound=Hashable)
 class _Clocks(Generic[N]):
     """The one of several names whose clock shows least; those that are equal take turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, absent_max: int) -> None:
+        self._absent_max = absent_max
         self._heap: list[tuple[float, int, N]] = []
         self._shown: dict[N, float] = {}
         self._absent: dict[N, float] = {}
@@ -58,14 +61,14 @@ class _Clocks(Generic[N]):
             self._set(name, shown + cost)
             return
         self._absent[name] = shown + cost
-        if len(self._absent) > ABSENT_MAX:
+        if len(self._absent) > self._absent_max:
             self._forget()
 
     def _forget(self) -> None:
         if not self._shown:
             self._now = max(self._absent.values())
         self._absent = {name: at for name, at in self._absent.items() if at > self._now}
-        if len(self._absent) > ABSENT_MAX // 2:
+        if len(self._absent) > self._absent_max // 2:
             self._absent.clear()
 
     def _set(self, name: N, shown: float) -> None:
@@ -76,7 +79,7 @@ class _Clocks(Generic[N]):
 
 class _Tenant(Generic[K, E]):
     def __init__(self) -> None:
-        self.clocks: _Clocks[K] = _Clocks()
+        self.clocks: _Clocks[K] = _Clocks(ABSENT_KEYS_MAX)
         self.waiting: dict[K, deque[tuple[E, float]]] = {}
 
 
@@ -90,7 +93,7 @@ class FairQueue(Generic[K, E]):
 
     def __init__(self, weight: Callable[[str], float] = lambda _tenant: 1) -> None:
         self._weight = weight
-        self._clocks: _Clocks[str] = _Clocks()
+        self._clocks: _Clocks[str] = _Clocks(ABSENT_MAX)
         self._tenants: dict[str, _Tenant[K, E]] = {}
         self._count = 0
 

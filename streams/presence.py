@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import heapq
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,8 +16,11 @@ from streams import codec, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import Language, WorkerPresence
 
-SUBJECTS_MAX: Final = 1_000
-"""Of which a worker tells what it does: its presence is one small message."""
+BYTES_MAX: Final = 32 * topology.KIB
+"""Of the subjects for which a worker tells how many it runs, and at what rate: its presence is one
+small message, and the bucket holds 256 of them at least."""
+_NUMBER_BYTES: Final = 16
+"""What a subject takes beside its name."""
 
 V = TypeVar("V", int, float)
 
@@ -65,6 +69,7 @@ async def shown(
 
 
 def _most(counts: dict[str, V]) -> dict[str, V]:
-    if len(counts) <= SUBJECTS_MAX:
-        return counts
-    return dict(heapq.nlargest(SUBJECTS_MAX, counts.items(), key=lambda item: item[1]))
+    """Those of *counts* with most that `BYTES_MAX` holds."""
+    most = heapq.nlargest(BYTES_MAX // _NUMBER_BYTES, counts.items(), key=lambda item: item[1])
+    ends = itertools.accumulate(len(subject) + _NUMBER_BYTES for subject, _ in most)
+    return dict(each for each, end in zip(most, ends, strict=True) if end <= BYTES_MAX)

@@ -150,6 +150,11 @@ def routed_tenant(tenant: str) -> str:
     return f"loopai.v1.routed.*.*.*.*.{token(tenant)}.*"
 
 
+def is_execution(subject: str) -> bool:
+    """Whether EXECUTE stores messages on *subject*."""
+    return subject.startswith(("loopai.v1.execute.", "loopai.v1.routed."))
+
+
 def is_routed(subject: str) -> bool:
     return subject.startswith("loopai.v1.routed.")
 

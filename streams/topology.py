@@ -63,9 +63,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """0: messages stay until consumed."""
     max_bytes: int
     messages_per_subject_max: int = -1
-    """Per (lane, tenant, task) in a work queue, and once more where routed: its backlog cap.
-
-    -1: none.
+    """In a work queue the backlog cap of a task; in EXECUTE of each lane and queue, of which a task
+    has two, and once more where routed. -1: none.
     """
     message_bytes_max: int = -1
     """Headers and payload; larger ones are refused. -1: what the broker takes."""

@@ -1,6 +1,7 @@
 """What every pool shares: start, presence, drain, and the one map from errors to ack/nak/term."""
 
 import asyncio
+import collections
 import secrets
 import signal
 import time
@@ -147,11 +148,13 @@ class _Taken(msgspec.Struct, frozen=True, eq=False):
 def _turn(lane: Lane, taken: _Taken) -> turns.Turn[_Taken]:
     delivery = taken.delivery
     try:
-        tenant, _ = subjects.owner(delivery.subject)
+        tenant, task = subjects.owner(delivery.subject)
     except ValueError:
-        tenant = ""  # nobody's: its handler says what is wrong with it
+        tenant, task = "", delivery.subject  # nobody's: its handler says what is wrong with it
+    # Not its subject, of which a task has one in each of its queues.
+    key = f"{lane} {tenant} {task}"
     cost = len(delivery.payload) + DELIVERY_BYTES
-    return turns.Turn(lane=lane, tenant=tenant, task=delivery.subject, cost=cost, what=taken)
+    return turns.Turn(lane=lane, tenant=tenant, task=key, cost=cost, what=taken)
 
 
 class Worker:
@@ -164,6 +167,7 @@ class Worker:
         self._waiting: set[_Taken] = set()
         self._draining = False
         self._active: dict[asyncio.Task[None], turns.Turn[_Taken]] = {}
+        self._again: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
@@ -172,7 +176,7 @@ class Worker:
 
     def subjects(self) -> dict[str, int]:
         """How many of each subject are being handled."""
-        return self._turns.running()
+        return collections.Counter(turn.what.delivery.subject for turn in self._active.values())
 
     @property
     def waiting(self) -> int:
@@ -209,11 +213,21 @@ class Worker:
         while not self._draining:
             turn = self._turns.take(time.monotonic())
             if turn is None:
+                self._begin_later()
                 return
             self._waiting.discard(turn.what)
             task = asyncio.create_task(self._settle(turn.what.delivery))
             self._active[task] = turn
             task.add_done_callback(self._ended)
+
+    def _begin_later(self) -> None:
+        """Look again in a while: time alone lets bulk begin, once interactive work is quiet."""
+        if self._waiting and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(turns.INTERACTIVE_S, self._look)
+
+    def _look(self) -> None:
+        self._again = None
+        self._begin()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         turn = self._active.pop(task)
@@ -245,8 +259,7 @@ class Worker:
     async def _settle(self, delivery: consumer.Delivery) -> None:
         """The one map from what a handler raises to what becomes of the message."""
         try:
-            async with asyncio.timeout(self._pool.handle_s_max):
-                await self._pool.handle(delivery)
+            await self._handle(delivery)
         except asyncio.CancelledError:
             # Only a drain cancels: the next worker should have it at once.
             await asyncio.shield(delivery.nak(0))
@@ -265,6 +278,13 @@ class Worker:
             await self._retry(delivery, f"{type(error).__name__}: {error}", NAK_S)
         else:
             await delivery.ack()
+
+    async def _handle(self, delivery: consumer.Delivery) -> None:
+        # While it waited for a slot the broker may have given it to another worker.
+        if not delivery.leased:
+            raise LeaseLost
+        async with asyncio.timeout(self._pool.handle_s_max):
+            await self._pool.handle(delivery)
 
     async def _retry(self, delivery: consumer.Delivery, reason: str, delay_s: float) -> None:
         if delivery.is_last:

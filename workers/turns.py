@@ -44,7 +44,7 @@ class Turn(msgspec.Struct, Generic[T], frozen=True, eq=False, kw_only=True):
     lane: Lane
     tenant: str
     task: str
-    """One task in one lane: a subject."""
+    """One task in one lane, whichever queues it waits in."""
     cost: int
     """What it takes of its tenant's share; bytes."""
     what: T
@@ -75,10 +75,6 @@ class Turns(Generic[T]):
     def __len__(self) -> int:
         """How many wait."""
         return sum(map(len, self._waiting.values()))
-
-    def running(self) -> dict[str, int]:
-        """How many of each task hold a slot."""
-        return dict(self._tasks)
 
     def push(self, turn: Turn[T], now: float) -> None:
         """Let *turn* wait behind those of the same task."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import heapq
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -15,22 +16,29 @@ from starlette.routing import Route
 
 from loopai.catalog.mirror import Mirror
 from loopai.ingress import bodies, services
-from streams import backlog, publisher, replay, subjects, topology
+from streams import backlog, publisher, subjects, topology
 from streams.connection import Connection
 from streams.messages import Lane, WorkerPresence
 
 FRESH_S: Final = 1.0
 """How old a count may be while somebody asks: many who ask cost the broker as much as one."""
 READING_SHARE: Final = 20
-"""A count that took the broker long, of very many subjects, is good for so many times as long."""
+"""A count that took long, of very many subjects, is good for so many times as long …"""
+AGE_S_MAX: Final = 10.0
+"""… and no longer than this."""
+SUBJECTS_A_TURN: Final = 256
+"""Counted, 3 µs each, before others have a turn."""
 CROWDED: Final = 32
 """Messages of others in a task's queue, from which on it looks for another."""
+ROWS_MAX: Final = 1_000
+"""Shown at once: those with most queued."""
 OLDEST_MAX: Final = 64
 """Rows whose oldest message is looked up, a call each: those with most."""
 OLDEST_AT_ONCE: Final = 16
 
 _Queue = tuple[str, int, int]
 """Lane, group and place."""
+V = TypeVar("V", bound=float)
 
 
 class _Row(NamedTuple):
@@ -71,9 +79,12 @@ class Queues:
         self._workers = workers
         self._tenant_backlog_max = tenant_backlog_max
         self._counts: dict[str, int] = {}
+        self._rows: dict[str, Counter[_Row]] = {}
         self._tenants: Counter[str] = Counter()
         self._queues: Counter[_Queue] = Counter()
         self._due = float("-inf")
+        self._failed = False
+        """Whether the last look got no answer: the counts are those of one before."""
         self._reading: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -105,16 +116,20 @@ class Queues:
         return subjects.placed(lane, second, tenant, task)
 
     async def view(self, tenant: str, task: str | None = None) -> list[QueueView]:
-        """All rows of *tenant*, or those of *task*, by name. replay.ReplayFailed."""
-        if time.monotonic() >= self._due:
-            await self._read()
-        queued = _rows(self._counts, tenant, task)
-        running, rates = (
-            _rows(told, tenant, task)
-            for told in (self._told(lambda one: one.running), self._told(lambda one: one.rates))
+        """The rows of *tenant* with most, or those of *task*, by name. replay.ReplayFailed."""
+        if self._failed or time.monotonic() >= self._due:
+            # Shielded: whoever goes meanwhile must not take the count from the others.
+            await asyncio.shield(self._read_once())
+        held = self._rows.get(tenant, Counter())
+        queued = Counter({row: held[row] for row in held if task is None or row.task == task})
+        running = await self._told(lambda one: one.running, tenant, task)
+        rates = await self._told(lambda one: one.rates, tenant, task)
+        rows = heapq.nlargest(
+            ROWS_MAX,
+            queued.keys() | running.keys() | rates.keys(),
+            key=lambda row: (queued[row], running[row], rates[row]),
         )
-        rows = sorted(queued.keys() | running.keys() | rates.keys(), key=str)
-        oldest = await self._oldest(tenant, sorted(queued, key=lambda row: -queued[row]))
+        oldest = await self._oldest(tenant, [row for row in rows if queued[row]])
         now = datetime.now(UTC)
         return [
             QueueView(
@@ -126,7 +141,7 @@ class Queues:
                 oldest_s=_age_s(oldest.get(row), now),
                 rate=round(rates[row], 3),
             )
-            for row in rows
+            for row in sorted(rows, key=lambda row: (row.task, row.lane, row.runtime or ""))
         ]
 
     def _crowd(self, lane: Lane, queue: tuple[int, int], tenant: str, task: str) -> int:
@@ -138,41 +153,67 @@ class Queues:
 
     def _refresh(self) -> None:
         """Read again where it is time, behind whoever asks."""
-        if time.monotonic() >= self._due and self._reading is None:
+        if time.monotonic() >= self._due:
+            self._read_once()
+
+    def _read_once(self) -> asyncio.Task[None]:
+        """The reading that is under way, of which there is one at a time."""
+        if self._reading is None:
             self._reading = asyncio.create_task(self._read())
             self._reading.add_done_callback(self._was_read)
+        return self._reading
 
-    def _was_read(self, _: asyncio.Task[None]) -> None:
+    def _was_read(self, reading: asyncio.Task[None]) -> None:
         self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # whoever waited has it, too
 
     async def _read(self) -> None:
         begun = time.monotonic()
+        self._failed, lasts_s = True, FRESH_S
         try:
-            with contextlib.suppress(replay.ReplayFailed):  # the last count stands
-                self._count(await backlog.messages(self._connection))
+            await self._count(await backlog.messages(self._connection))
+            self._failed = False
+            took_s = time.monotonic() - begun
+            lasts_s = max(FRESH_S, min(AGE_S_MAX, READING_SHARE * took_s))
         finally:
-            now = time.monotonic()
-            self._due = now + max(FRESH_S, READING_SHARE * (now - begun))
+            self._due = time.monotonic() + lasts_s
 
-    def _count(self, counts: dict[str, int]) -> None:
+    async def _count(self, counts: dict[str, int]) -> None:
+        rows: defaultdict[str, Counter[_Row]] = defaultdict(Counter)
         tenants: Counter[str] = Counter()
         queues: Counter[_Queue] = Counter()
-        for subject, number in counts.items():
+        async for subject, number in _in_turns(counts):
             with contextlib.suppress(ValueError):  # of a tenant that is no name: nobody's
-                tenants[subjects.owner(subject)[0]] += number
-                if not subjects.is_routed(subject):
-                    queues[subjects.lane(subject), *subjects.queue_of(subject)] += number
-        self._counts, self._tenants, self._queues = counts, tenants, queues
+                tenant, row = _row(subject)
+                tenants[tenant] += number
+                rows[tenant][row] += number
+                if row.runtime is None:
+                    queues[row.lane, *subjects.queue_of(subject)] += number
+        self._counts, self._rows, self._tenants, self._queues = counts, {**rows}, tenants, queues
 
-    def _told(self, of: Callable[[WorkerPresence], Mapping[str, float]]) -> dict[str, float]:
-        """By stored subject, of all live workers together."""
+    async def _told(
+        self, of: Callable[[WorkerPresence], Mapping[str, float]], tenant: str, task: str | None
+    ) -> defaultdict[_Row, float]:
+        """What live workers say of *tenant* and *task*, summed up by row."""
         now = time.monotonic()
-        total: defaultdict[str, float] = defaultdict(float)
-        for key, entry in list(self._workers.entries.items()):
-            if now - self._workers.heard_at[key] < topology.WORKERS.ttl_s:
-                for subject, value in of(entry.value).items():
-                    total[subject] += value
-        return total
+        heard_at = self._workers.heard_at
+        live = [
+            entry.value
+            for key, entry in self._workers.entries.items()
+            if now - heard_at[key] < topology.WORKERS.ttl_s
+        ]
+        found: defaultdict[_Row, float] = defaultdict(float)
+        for worker in live:
+            async for subject, value in _in_turns(of(worker)):
+                # Generators are at work as well, but not at that of EXECUTE.
+                if not subjects.is_execution(subject):
+                    continue
+                with contextlib.suppress(ValueError):
+                    owner, row = _row(subject)
+                    if owner == tenant and task in {None, row.task}:
+                        found[row] += value
+        return found
 
     async def _oldest(self, tenant: str, rows: list[_Row]) -> dict[_Row, datetime | None]:
         """Of the first of *rows*."""
@@ -186,24 +227,18 @@ class Queues:
         return dict(zip(looked, await asyncio.gather(*map(one, looked)), strict=True))
 
 
-def _rows(
-    by_subject: Mapping[str, float], tenant: str, task: str | None
-) -> defaultdict[_Row, float]:
-    """*by_subject* summed up by row, of *tenant* and *task*."""
-    found: defaultdict[_Row, float] = defaultdict(float)
-    for subject, value in by_subject.items():
-        for row in _row(subject, tenant, task):
-            found[row] += value
-    return found
+async def _in_turns(by_subject: Mapping[str, V]) -> AsyncIterator[tuple[str, V]]:
+    """All of *by_subject*; others have turns meanwhile."""
+    for number, each in enumerate(by_subject.items(), 1):
+        yield each
+        if number % SUBJECTS_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
-def _row(subject: str, tenant: str, task: str | None) -> Iterator[_Row]:
-    try:
-        owner, named = subjects.owner(subject)
-    except ValueError:
-        return
-    if owner == tenant and task in {None, named}:
-        yield _Row(named, subjects.lane(subject), subjects.runtime(subject))
+def _row(subject: str) -> tuple[str, _Row]:
+    """Whose *subject*, of an execution, is, and the row that it counts for. ValueError."""
+    tenant, task = subjects.owner(subject)
+    return tenant, _Row(task, subjects.lane(subject), subjects.runtime(subject))
 
 
 def _subject(tenant: str, row: _Row) -> str:

@@ -7,14 +7,14 @@ from starlette.requests import Request
 
 from loopai.catalog.catalog import Catalog
 from loopai.catalog.mirror import Mirror
-from loopai.ingress.dispatch import Dispatcher
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams.connection import Connection
 from streams.messages import Cancellation, Operation, WorkerPresence
 from streams.store import Bucket
 
-if TYPE_CHECKING:  # its handler is given these services
+if TYPE_CHECKING:  # they import this module
+    from loopai.ingress.dispatch import Dispatcher
     from loopai.ingress.queues import Queues
 
 TENANT = "default"
@@ -25,7 +25,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     connection: Connection
     catalog: Catalog
-    dispatcher: Dispatcher
+    dispatcher: "Dispatcher"
     operations: Bucket[Operation]
     cancellations: Bucket[Cancellation]
     workers: Mirror[WorkerPresence]

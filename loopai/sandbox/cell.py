@@ -142,14 +142,16 @@ class Cell:
         inputs: Sequence[bytes],
         timeouts_ms: Sequence[float],
         recalled: recall.Recall | None,
+        within_s: float | None,
     ) -> turns.Ended:
-        """Run one frame, and sort out what becomes of it. Under the lock."""
+        """Run one frame, and sort out what becomes of it. Under the lock. See turns.Serve."""
         outcomes: list[outcome.Outcome | None] = [None] * len(inputs)
         unwanted = _NOTHING if recalled is None else recalled.items
         if recalled is not None:
             recalled.heard_by(self._recall)
         try:
-            await self._settle(list(range(len(inputs))), inputs, timeouts_ms, unwanted, outcomes)
+            pending = list(range(len(inputs)))
+            await self._settle(pending, inputs, timeouts_ms, unwanted, outcomes, within_s=within_s)
             if self._program.isolation != "shared":
                 self._retire("isolated")
         except program.LoadError as error:
@@ -172,8 +174,10 @@ class Cell:
         timeouts_ms: Sequence[float],
         recalled: AbstractSet[int],
         outcomes: list[outcome.Outcome | None],
+        *,
+        within_s: float | None = None,
     ) -> None:
-        """Run the items *pending* until each has an outcome.
+        """Run the items *pending* until each has an outcome. turns.Parted, of several calls.
 
         Each turn ends with all of them done, the culprit of a timeout blamed, a recalled one ended
         or left out, the batch cut into single items, or one of `_LOSSES_MAX` losses of a single
@@ -185,20 +189,28 @@ class Cell:
             if recalled and not recalled.isdisjoint(pending):
                 continue  # while it was made ready
             self._frame = executor, pending
+            self._counted.frames += 1
+            running = executor.run(
+                [inputs[index] for index in pending],
+                [timeouts_ms[index] / 1000 for index in pending],
+            )
             try:
-                run = await executor.run(
-                    [inputs[index] for index in pending],
-                    [timeouts_ms[index] / 1000 for index in pending],
-                )
+                # A lone call goes without the 3 µs of a deadline that it does not have.
+                run = await (running if within_s is None else _within(within_s, running))
+            except TimeoutError as error:
+                self._turns.learn(turns.TOGETHER_S_MAX * 1000, len(pending))
+                self._retire("timeout")
+                raise turns.Parted from error
             finally:
                 self._frame = None
-            self._counted.frames += 1
             self._turns.learn(run.wall_ms, len(pending))
             await self._take(pending, run, outcomes)
             if run.end == "done":
                 self._after([outcomes[index] for index in pending])
                 return
             self._retire(_CAUSES[run.end])
+            if within_s is not None and run.end != "cancelled":
+                raise turns.Parted
             leaps += run.end == "timeout" and run.culprit != len(run.replies)
             if len(pending) == 1:
                 losses += 1
@@ -337,6 +349,11 @@ def _wanted(
     for index in recalled & set(pending):
         outcomes[index] = answers.recalled()
     return [index for index in pending if index not in recalled]
+
+
+async def _within(seconds: float, running: Awaitable[channel.Run]) -> channel.Run:
+    async with asyncio.timeout(seconds):
+        return await running
 
 
 async def _end(

@@ -220,8 +220,13 @@ class Enclosure:
     def _handle(self, message: Any, fd: int) -> None:  # Any: from init, which is ours
         match message:
             case ["ready", level]:
-                self._init, self._init_pid = fd, memory.pid(fd)
-                self._ready.set_result(level)
+                self._init = fd
+                try:
+                    self._init_pid = memory.pid(fd)
+                except OSError as error:  # no descriptors left
+                    self._end(str(error))
+                else:
+                    self._ready.set_result(level)
             case ["spawned", number]:
                 waiting = self._spawned.get(number)
                 if waiting is None or waiting.done():

@@ -13,13 +13,23 @@ from streams import messages
 TOGETHER_MS: Final = 2.0
 """How long a turn of several calls may be expected to take. They are answered together: the first
 waits for the last. And where runs take longer, what a frame costs is not worth that."""
+TOGETHER_S_MAX: Final = 1.0
+"""A turn of several calls that takes so long is given up, and each of them served alone."""
 _ITEM_OVERHEAD_BYTES: Final = 16
 """Nine bytes of a timeout and at most five before the input."""
 
 Ended = tuple[list[outcome.Outcome], outcome.Outcome | None]
 """One Outcome for each input; and what to say of all further ones of these callers without trying
 them: None unless no executor could be had."""
-Serve = Callable[[Sequence[bytes], Sequence[float], recall.Recall | None], Awaitable[Ended]]
+Serve = Callable[
+    [Sequence[bytes], Sequence[float], recall.Recall | None, float | None], Awaitable[Ended]
+]
+"""The last is None, or after how many seconds it is given up: it raises Parted then, and for
+whatever else an executor does not outlive."""
+
+
+class Parted(Exception):  # noqa: N818 (it says what becomes of a turn)
+    """Of several calls that went together one broke the turn: each is to be served alone."""
 
 
 class Call:
@@ -51,7 +61,8 @@ class Turns:
     A call that nobody is before is served by its caller, at once. Those that come meanwhile wait
     for a turn that is a task of its own, so that a caller that goes takes nobody with it: what it
     still waited for is dropped, what is being served goes on, unless all have gone. With `shared`
-    isolation as many go together as fit into a frame and may be done in `TOGETHER_MS`.
+    isolation as many go together as fit into a frame and may be done in `TOGETHER_MS`. Where one of
+    them breaks the frame, each is served alone: it costs the others that one attempt.
     """
 
     def __init__(
@@ -88,7 +99,7 @@ class Turns:
             # Nobody is before it, the most common case.
             await self._lock.acquire()
             try:
-                return (await self._serve(inputs, timeouts_ms, recalled))[0]
+                return (await self._serve(inputs, timeouts_ms, recalled, None))[0]
             finally:
                 self._lock.release()
         outcomes: list[outcome.Outcome] = []
@@ -151,7 +162,7 @@ class Turns:
                 self._served = self._next()
                 self._counted.waiting -= len(self._served)
                 if self._served:
-                    await self._serve_together(self._served)
+                    await self._serve_all(self._served)
         finally:
             more = self._served or self._waiting
             self._served = []
@@ -170,12 +181,22 @@ class Turns:
             taken.append(self._waiting.popleft())
         return taken
 
+    async def _serve_all(self, calls: Sequence[Call]) -> None:
+        try:
+            await self._serve_together(calls)
+        except Parted:
+            for call in calls:
+                if not call.ended.done():
+                    await self._serve_together((call,))
+
     async def _serve_together(self, calls: Sequence[Call]) -> None:
         inputs = [data for call in calls for data in call.inputs]
         timeouts_ms = [timeout_ms for call in calls for timeout_ms in call.timeouts_ms]
-        recalled = _joined(calls)
+        within_s = TOGETHER_S_MAX if len(calls) > 1 else None
         try:
-            outcomes, rest = await self._serve(inputs, timeouts_ms, recalled)
+            outcomes, rest = await self._serve(inputs, timeouts_ms, _joined(calls), within_s)
+        except Parted:
+            raise
         except Exception as error:  # noqa: BLE001 (each caller's, as if it had been served alone)
             for call in calls:
                 if not call.ended.done():

@@ -204,6 +204,7 @@ async def test_program_that_claims_a_recalled_item_costs_it_only_what_nobody_wan
     await call.runs(2)
     call.recalled.add(2)
     await until(lambda: cells.pool.statistics.kills["cancelled"] == 1)
+    await until(lambda: cells.pool.statistics.frames == 2)
     call.recalled.add(1)
     assert kinds(await call.ended()) == ["success", "cancelled", "cancelled"]
     assert cells.pool.statistics.kills["timeout"] == 1

@@ -134,6 +134,17 @@ async def test_slow_items_part_the_calls_behind_them(cells):
     slow.cancel()
 
 
+@pytest.mark.parametrize("timeout_ms", [300, 60_000])
+async def test_call_does_not_wait_for_the_hangs_of_those_behind_it(cells, timeout_ms):
+    """They went into one frame, as all before it were quick; only the first hang delays it."""
+    async with Busy(cells, COUNTS) as busy:
+        quick = await busy.call([1])
+        slow = await busy.call(["hang"] * 64, timeout_ms=timeout_ms)
+    assert outputs(await quick) == [b"1"]
+    assert not slow.done()
+    slow.cancel()
+
+
 async def test_call_whose_caller_goes_before_its_turn_is_not_run(cells):
     async with Busy(cells, COUNTS) as busy:
         gone = await busy.call(["gone"])

@@ -1,6 +1,7 @@
 """`GET /queues`: what is queued and running, for whom; a tenant's cap; the way past a crowd."""
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,16 @@ async def _publish(system: System, task: str, number: int) -> None:
         )
 
     await asyncio.gather(*(one() for _ in range(number)))
+
+
+async def _present(system: System, name: str, **told: Any) -> None:
+    """A worker shows itself, and the ingress has heard of it."""
+    pool = name.partition("-")[0]
+    presence = WorkerPresence(
+        pool=pool, instance=name, host="here", pid=1, started_at=datetime.now(UTC), **told
+    )
+    bucket = store.Bucket(system.bus, topology.WORKERS, codec.WORKER)
+    await system.services.workers.reach(await bucket.put(subjects.worker_key(pool, name), presence))
 
 
 @pytest.fixture(autouse=True)
@@ -81,19 +92,10 @@ async def test_what_live_workers_are_at_is_summed_up(system: System) -> None:
     await system.create()
     await system.stop_pool(executor)
     await _publish(system, "upper", 5)
-    bucket = store.Bucket(system.bus, topology.WORKERS, codec.WORKER)
     own = subjects.placed("bulk", subjects.queue("default", "upper"), "default", "upper")
     for name, rate in (("executor-1", 1.5), ("executor-2", 0.25)):
-        presence = WorkerPresence(
-            pool="executor",
-            instance=name,
-            host="here",
-            pid=1,
-            started_at=datetime.now(UTC),
-            running={own: 2},
-            rates={own: rate, subjects.routed("deno", own): 1.0},
-        )
-        await bucket.put(subjects.worker_key("executor", name), presence)
+        rates = {own: rate, subjects.routed("deno", own): 1.0}
+        await _present(system, name, running={own: 2}, rates=rates)
 
     async def shown() -> bool:
         answer = (await system.http.get("/api/v1/queues")).json()["queues"]
@@ -203,3 +205,72 @@ async def test_a_task_goes_past_a_queue_that_others_crowd(system: System) -> Non
         return not await backlog.messages(system.bus)
 
     await until(empty)
+
+
+async def test_a_generation_is_nobodys_queue(system: System) -> None:
+    """What generators are at has no lane and no place in EXECUTE; nor has what nobody owns."""
+    running = {subjects.generate("default", "upper"): 1, "loopai.v1.execute.bulk.0.0.default.?": 1}
+    await _present(system, "worker-1", running=running)
+
+    assert await _queues(system) == {}
+
+
+async def test_without_an_answer_of_the_broker_nothing_is_claimed(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 503 rather than an empty list, or an old one; and the next look is not put off."""
+    monkeypatch.setattr(queues, "FRESH_S", 1.0)
+    monkeypatch.setattr(queues, "READING_SHARE", 1_000_000)
+    monkeypatch.setattr(backlog, "ANSWER_S", 0.2)
+    held = system.services.queues
+    await system.broker.stop()
+
+    for _ in range(2):
+        answer = await system.http.get("/api/v1/queues")
+        assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
+    assert held._due <= time.monotonic() + queues.FRESH_S
+
+    await system.broker.start()
+
+    async def answered() -> bool:
+        return (await system.http.get("/api/v1/queues")).status_code == 200
+
+    await until(answered)
+    assert held._due <= time.monotonic() + queues.AGE_S_MAX
+
+
+async def test_many_who_ask_at_once_cost_the_broker_one_count(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them wait for the same one."""
+    monkeypatch.setattr(queues, "FRESH_S", 60.0)
+    asked = await system.bus.client.subscribe("$JS.API.STREAM.INFO.EXECUTE")
+    await system.bus.client.flush()
+
+    await asyncio.gather(*(_queues(system) for _ in range(10)))
+    await system.bus.client.flush()
+
+    assert asked.pending_msgs == 1
+
+
+async def test_others_have_turns_while_very_many_queues_are_counted(system: System) -> None:
+    """Neither a count nor an answer about 5,000 tasks holds up the loop; the busiest are shown."""
+    held = system.services.queues
+    counts = {subjects.placed("bulk", (0, 0), "default", f"t{n}"): n for n in range(1, 5_001)}
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(other())
+    await held._count(counts)
+    running.cancel()
+
+    assert turns > 5_000 / queues.SUBJECTS_A_TURN - 1
+    held._due = float("inf")
+    rows = await held.view("default")
+    assert len(rows) == queues.ROWS_MAX
+    assert min(row.queued for row in rows) == 5_001 - queues.ROWS_MAX

@@ -117,3 +117,15 @@ def test_memory_of_those_who_left_is_bounded() -> None:
 
     assert len(queue._tenants) <= fair.ABSENT_MAX + 1
     assert len(queue._clocks._absent) <= fair.ABSENT_MAX + 1
+
+
+def test_memory_of_tasks_that_left_is_bounded() -> None:
+    """So with what strangers call tasks, of each of the tenants that they make up."""
+    queue = Queue()
+    for tenant in range(20):
+        for task in range(500):
+            _push(queue, f"tenant{tenant}", 1, task=f"{task}")
+            _taken(queue, 1)
+
+    kept = sum(len(tenant.clocks._absent) for tenant in queue._tenants.values())
+    assert kept <= 20 * (fair.ABSENT_KEYS_MAX + 1)
