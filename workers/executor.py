@@ -29,8 +29,8 @@ from workers import (
     events,
     rates,
     runtime,
+    slots,
     texts,
-    turns,
     verdict,
 )
 
@@ -81,7 +81,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
             yield runtime.Pool(
                 name=NAME,
                 sources=_sources(host.settings, named),
-                limits=turns.Limits(
+                limits=slots.Limits(
                     slots=host.settings.executor_slots,
                     tenant_running_max=host.settings.tenant_running_max,
                     task_running_max=host.settings.task_running_max,

@@ -24,7 +24,7 @@ from streams.messages import (
     ProgramArtifact,
     TaskSpecification,
 )
-from workers import cells, runtime, turns
+from workers import cells, runtime, slots
 
 NAME: Final = "generator"
 HANDLE_S_MAX: Final = 900.0
@@ -38,11 +38,11 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
     async with cells.opened(host, cells_max=CELLS_MAX) as (known, running):
         generator = Generator(host.connection, known, running)
-        slots = host.settings.generator_slots
+        count = host.settings.generator_slots
         yield runtime.Pool(
             name=NAME,
-            sources=(runtime.Source(spec=topology.GENERATOR, prefetch=slots),),
-            limits=turns.Limits(slots=slots),
+            sources=(runtime.Source(spec=topology.GENERATOR, prefetch=count),),
+            limits=slots.Limits(slots=count),
             handle=generator.handle,
             handle_s_max=HANDLE_S_MAX,
         )

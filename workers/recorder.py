@@ -17,7 +17,7 @@ from loopai import errors
 from streams import replay, topology
 from streams.connection import Connection
 from streams.consumer import Delivery
-from workers import dead, runtime, turns
+from workers import dead, runtime, slots
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     yield runtime.Pool(
         name=NAME,
         sources=(runtime.Source(spec=topology.RECORDER, prefetch=SLOTS),),
-        limits=turns.Limits(slots=SLOTS),
+        limits=slots.Limits(slots=SLOTS),
         handle=recorder.handle,
         handle_s_max=HANDLE_S_MAX,
     )

@@ -29,7 +29,7 @@ from streams import (
     topology,
 )
 from streams.messages import Lane, Language
-from workers import dead, metrics, turns
+from workers import dead, metrics, slots
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     sources: tuple[Source, ...]
-    limits: turns.Limits
+    limits: slots.Limits
     handle: Callable[[consumer.Delivery], Awaitable[None]]
     handle_s_max: float
     """Longest handling of one delivery; then it counts as failed."""
@@ -119,17 +119,17 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
 async def serve(host: Host, pool: Pool, stop: asyncio.Event) -> None:
     """Work as *pool*, for all to see, until *stop* is set or the connection is closed for good."""
     worker = Worker(host.connection, pool)
-    slots = pool.limits.slots
+    count = pool.limits.slots
     host.registry.register(
         metrics.WorkerCollector(
-            pool.name, host.instance, slots, lambda: worker.running, lambda: worker.waiting
+            pool.name, host.instance, count, lambda: worker.running, lambda: worker.waiting
         )
     )
     async with presence.shown(
         host.connection,
         pool=pool.name,
         instance=host.instance,
-        slots=slots,
+        slots=count,
         languages=pool.languages,
         running=worker.subjects,
         rates=pool.rates,
@@ -145,7 +145,7 @@ class _Taken(msgspec.Struct, frozen=True, eq=False):
     release: Callable[[], None]
 
 
-def _turn(lane: Lane, taken: _Taken) -> turns.Turn[_Taken]:
+def _turn(lane: Lane, taken: _Taken) -> slots.Turn[_Taken]:
     delivery = taken.delivery
     try:
         tenant, task = subjects.owner(delivery.subject)
@@ -154,7 +154,7 @@ def _turn(lane: Lane, taken: _Taken) -> turns.Turn[_Taken]:
     # Not its subject, of which a task has one in each of its queues.
     key = f"{lane} {tenant} {task}"
     cost = len(delivery.payload) + DELIVERY_BYTES
-    return turns.Turn(lane=lane, tenant=tenant, task=key, cost=cost, what=taken)
+    return slots.Turn(lane=lane, tenant=tenant, task=key, cost=cost, what=taken)
 
 
 class Worker:
@@ -163,10 +163,10 @@ class Worker:
     def __init__(self, connected: connection.Connection, pool: Pool) -> None:
         self._connection = connected
         self._pool = pool
-        self._turns: turns.Turns[_Taken] = turns.Turns(pool.limits)
+        self._slots: slots.Slots[_Taken] = slots.Slots(pool.limits)
         self._waiting: set[_Taken] = set()
         self._draining = False
-        self._active: dict[asyncio.Task[None], turns.Turn[_Taken]] = {}
+        self._active: dict[asyncio.Task[None], slots.Turn[_Taken]] = {}
         self._again: asyncio.TimerHandle | None = None
 
     @property
@@ -205,13 +205,13 @@ class Worker:
             async for delivery in taken:
                 mine = _Taken(delivery, taken.release)
                 self._waiting.add(mine)
-                self._turns.push(_turn(source.lane, mine), time.monotonic())
+                self._slots.push(_turn(source.lane, mine), time.monotonic())
                 self._begin()
 
     def _begin(self) -> None:
         """Hand free slots to those whose turn it is."""
         while not self._draining:
-            turn = self._turns.take(time.monotonic())
+            turn = self._slots.take(time.monotonic())
             if turn is None:
                 self._begin_later()
                 return
@@ -223,7 +223,7 @@ class Worker:
     def _begin_later(self) -> None:
         """Look again in a while: time alone lets bulk begin, once interactive work is quiet."""
         if self._waiting and self._again is None:
-            self._again = asyncio.get_running_loop().call_later(turns.INTERACTIVE_S, self._look)
+            self._again = asyncio.get_running_loop().call_later(slots.INTERACTIVE_S, self._look)
 
     def _look(self) -> None:
         self._again = None
@@ -231,7 +231,7 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         turn = self._active.pop(task)
-        self._turns.release(turn, time.monotonic())
+        self._slots.release(turn, time.monotonic())
         turn.what.release()
         self._begin()
 

@@ -12,7 +12,7 @@ from streams.consumer import Delivery
 from streams.messages import Lane
 from tests import queue
 from tests.wait import until
-from workers import runtime, turns
+from workers import runtime, slots
 
 OWN, SECOND = subjects.queues(*queue.UPPER)
 
@@ -37,7 +37,7 @@ async def _working(
     pool = runtime.Pool(
         name="test",
         sources=sources,
-        limits=turns.Limits(**limits),
+        limits=slots.Limits(**limits),
         handle=held.handle,
         handle_s_max=60,
     )

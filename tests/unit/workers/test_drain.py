@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from streams import codec
 from streams.messages import AdmitRequest
-from workers import admitter, runtime, turns
+from workers import admitter, runtime, slots
 
 WITHIN_S = 0.5
 
@@ -75,7 +75,7 @@ async def test_checks_drain_beside_deliveries():
         drained.set()
 
     pool = runtime.Pool(
-        name="x", sources=(), limits=turns.Limits(slots=1), handle=None, handle_s_max=1, drain=drain
+        name="x", sources=(), limits=slots.Limits(slots=1), handle=None, handle_s_max=1, drain=drain
     )
     worker = runtime.Worker(SimpleNamespace(closed=asyncio.Event()), pool)
     worker._active[asyncio.create_task(drained.wait())] = None

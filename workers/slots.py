@@ -50,7 +50,7 @@ class Turn(msgspec.Struct, Generic[T], frozen=True, eq=False, kw_only=True):
     what: T
 
 
-class Turns(Generic[T]):
+class Slots(Generic[T]):
     """Push what came, take what may begin, release what has ended."""
 
     def __init__(self, limits: Limits) -> None:
