@@ -291,7 +291,7 @@ class Dispatcher:
         if self.parking and len(self._waiting) <= self._waiting_max // 2:
             # Not sooner: who has just been answered comes again, too, and takes the room. The
             # others would be refused as often as anybody is answered.
-            self.parking.admit(self._waiting_max // 2)
+            self.parking.admit(self._waiting_max - len(self._waiting))
 
 
 def _late(item: ExecuteItem) -> errors.ApiError:
