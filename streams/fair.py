@@ -8,7 +8,7 @@ hundreds of small messages in a row.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Final, Generic, TypeVar
 
 ABSENT_MAX: Final = 1024
@@ -89,10 +89,13 @@ def anybody(_name: object) -> bool:
 
 
 class FairQueue(Generic[K, E]):
-    """Entries by tenant and key; `take` gives the next one of the key whose turn it is."""
+    """Entries by tenant and key; `take` gives the next one of the key whose turn it is.
 
-    def __init__(self, weight: Callable[[str], float] = lambda _tenant: 1) -> None:
-        self._weight = weight
+    *weights* of tenants, more than 0; 1 for those that are not there.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = weights or {}
         self._clocks: _Clocks[str] = _Clocks(ABSENT_MAX)
         self._tenants: dict[str, _Tenant[K, E]] = {}
         self._count = 0
@@ -142,7 +145,7 @@ class FairQueue(Generic[K, E]):
         if not waiting:
             del tenant.waiting[key]
         tenant.clocks.charge(key, cost, stays=bool(waiting))
-        self._clocks.charge(name, cost / self._weight(name), stays=bool(tenant.waiting))
+        self._clocks.charge(name, cost / self._weights.get(name, 1.0), stays=bool(tenant.waiting))
         if not tenant.waiting and len(self._tenants) > ABSENT_MAX:
             del self._tenants[name]
         self._count -= 1

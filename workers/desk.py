@@ -16,10 +16,7 @@ class Desk:
     """One seat. Those that wait for it have it by start-time fair queuing, tenants by weight."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        known = dict(weights)
-        self._waiting: fair.FairQueue[str, asyncio.Future[None]] = fair.FairQueue(
-            lambda tenant: known.get(tenant, 1.0)
-        )
+        self._waiting: fair.FairQueue[str, asyncio.Future[None]] = fair.FairQueue(weights)
         self._is_taken = False
 
     @contextlib.asynccontextmanager

@@ -57,14 +57,9 @@ class Slots(Generic[T]):
         self._slots = limits.slots
         self._tenant_max = limits.tenant_running_max or limits.slots
         self._task_max = limits.task_running_max or limits.slots
-        weights = dict(limits.weights)
-
-        def weight(tenant: str) -> float:
-            return weights.get(tenant, 1.0)
-
         self._waiting: dict[Lane, fair.FairQueue[str, Turn[T]]] = {
-            "interactive": fair.FairQueue(weight),
-            "bulk": fair.FairQueue(weight),
+            "interactive": fair.FairQueue(limits.weights),
+            "bulk": fair.FairQueue(limits.weights),
         }
         self._running: Counter[Lane] = Counter()
         self._tenants: Counter[str] = Counter()

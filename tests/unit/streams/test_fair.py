@@ -30,7 +30,7 @@ def test_a_newcomer_does_not_wait_for_a_backlog() -> None:
 
 def test_shares_follow_weights_and_cost() -> None:
     """Twice the cost, half the turns. Thrice the weight, thrice the turns."""
-    queue = Queue(lambda tenant: 3 if tenant == "heavy" else 1)
+    queue = Queue({"heavy": 3})
     _push(queue, "heavy", 1000, cost=10)
     _push(queue, "light", 1000, cost=10)
     _push(queue, "large", 1000, cost=20)
