@@ -338,7 +338,7 @@ async def _memory(code: str, language: messages.Language) -> list[report.Row]:
             for one in programs:
                 await _kill(cells, one, Sample(), Sample())
             await asyncio.sleep(REST_S)
-            rows += _weighed("… after a kill, so with a spare, and a rest", count)
+            rows += _weighed("… after a kill and another rest", count)
     return rows
 
 

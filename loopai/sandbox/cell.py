@@ -59,7 +59,8 @@ class Cell:
         self._enclosure: enclosure_.Enclosure | None = None
         self._active: executor_.Executor | None = None
         self._spare: asyncio.Task[executor_.Executor] | None = None
-        self._spare_wanted = program_.isolation != "shared"
+        self._shared = program_.isolation == "shared"
+        self._spare_wanted = not self._shared
         """Whatever the runtime says: executors of this cell do get replaced."""
         self._frame: tuple[executor_.Executor, Sequence[int]] | None = None
         """The batch that is running, by the indices of its call."""
@@ -90,7 +91,8 @@ class Cell:
             )
             for index, one in zip(fitting, found, strict=True):
                 ended[index] = one
-        self._counted.outcomes.update(one.kind for one in ended)
+        for one in ended:
+            self._counted.outcomes[one.kind] += 1
         return ended
 
     @property
@@ -113,12 +115,18 @@ class Cell:
     async def rest(self) -> bool:
         """Have executors that had nothing to do for a while give back memory, once after each use.
 
-        Whether any has. Nothing where a call is under way; one that comes meanwhile waits, without
-        its time running.
+        Whether any has. Then a spare that is no fork goes too: its cell has one again once it needs
+        it. Nothing where a call is under way; one that comes meanwhile waits, without its time
+        running.
         """
         if self._lock.locked() or self._forks:
             return False
         async with self._lock:
+            active = self._active
+            if self._shared and active is not None and active.usable and active.may_rest():
+                self._spare_wanted = False
+                spare, self._spare = self._spare, None
+                await asyncio.shield(asyncio.ensure_future(_end(spare, None)))
             resting = [one for one in self._executors() if one.usable and one.may_rest()]
             for one in resting:
                 await one.rest()
@@ -152,7 +160,7 @@ class Cell:
         try:
             pending = list(range(len(inputs)))
             await self._settle(pending, inputs, timeouts_ms, unwanted, outcomes, within_s=within_s)
-            if self._program.isolation != "shared":
+            if not self._shared:
                 self._retire("isolated")
         except program.LoadError as error:
             rest = outcome.Outcome(

@@ -79,6 +79,26 @@ async def test_javascript_gives_back_memory_once_nobody_calls(make_cells):
     assert cells.pool.statistics.kills == {}
 
 
+async def test_javascript_that_rests_has_no_spare_until_the_next_kill(make_cells):
+    cells = make_cells(rest_s=1)
+    for _ in range(2):
+        await cells.one(JAVASCRIPT, "loop", timeout_ms=50, language="javascript")
+        assert await cells.value(JAVASCRIPT, 1, language="javascript") == 1
+        await until(lambda: executors(cells) == 2)
+        await until(lambda: executors(cells) == 1)
+        assert await cells.value(JAVASCRIPT, 2, language="javascript") == 2
+        assert executors(cells) == 1
+    assert cells.pool.statistics.kills == {"timeout": 2}
+
+
+async def test_isolated_javascript_that_rests_keeps_its_spare(make_cells):
+    cells = make_cells(rest_s=0)
+    await cells.load(JAVASCRIPT, language="javascript", isolation="batch")
+    await until(lambda: executors(cells) == 2)
+    assert await only(cells).rest()
+    assert executors(cells) == 2
+
+
 async def test_program_has_no_part_in_a_rest(make_cells):
     """The collector's options are read from no object that a program can reach."""
     cells = make_cells(rest_s=0)
