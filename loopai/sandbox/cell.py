@@ -193,7 +193,8 @@ class Cell:
         """
         losses = leaps = 0
         while pending := _wanted(pending, recalled, outcomes):
-            executor = await self._executor()
+            # Most calls find one: three µs fewer than by way of those who would have to wait.
+            executor = self._at_hand() or await self._executor()
             if recalled and not recalled.isdisjoint(pending):
                 continue  # while it was made ready
             self._frame = executor, pending
@@ -259,6 +260,14 @@ class Cell:
         executor, running = self._frame
         if index in running:
             executor.recall(running.index(index))
+
+    def _at_hand(self) -> executor_.Executor | None:
+        """The active executor, where nothing is to be done about it or its spare."""
+        active = self._active
+        if active is None or not active.usable or self._closed:
+            return None
+        kept = self._spare is not None if self._spare_wanted or self._forks else True
+        return active if kept and not self._stale(active) else None
 
     async def _executor(self) -> executor_.Executor:
         try:

@@ -137,7 +137,10 @@ class Channel:
             # One that strikes earlier may stay, that of the batch before: it sets the next.
             self._look_in(self._look_s)
         try:
-            await self._send(frame)
+            sent = self._send(frame)
+            if sent < len(frame):
+                with contextlib.suppress(OSError):
+                    await self._loop.sock_sendall(self._stream, memoryview(frame)[sent:])
             end: End = await future
         except BaseException:
             # The caller has gone in the middle of a batch: what comes now belongs to nobody.
@@ -153,16 +156,14 @@ class Channel:
         self._look_at = time.monotonic() + seconds
         self._timer = self._loop.call_later(seconds, self._watch)
 
-    async def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes) -> int:
+        """How much of it went at once."""
         try:
-            sent = self._stream.send(frame)
+            return self._stream.send(frame)
         except BlockingIOError:
-            sent = 0
+            return 0
         except OSError:
-            return  # it has died; the reader says so
-        if sent < len(frame):
-            with contextlib.suppress(OSError):
-                await self._loop.sock_sendall(self._stream, memoryview(frame)[sent:])
+            return len(frame)  # it has died; the reader says so
 
     def _receive(self) -> None:
         try:
