@@ -40,7 +40,8 @@ lock:
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 \
 	  --custom-compile-command "make lock" -q -o requirements.lock
-	$(BIN)/uv pip compile bench/requirements.in --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links \
+	grep -oE '^(httptools|msgspec|nats-py|starlette|uvicorn|uvloop)==[0-9.]+' requirements.lock > .venv/shared.txt
+	$(BIN)/uv pip compile bench/requirements.in --constraint .venv/shared.txt --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o bench/requirements.lock
 
 .venv/.installed: pyproject.toml requirements.lock
