@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
+    site: str = "main"
+    """Those who share one store of programs. Processes of other sites have their own."""
     log_level: str = "info"
     """debug, info, warning or error."""
     metrics: str = ""
@@ -184,6 +186,11 @@ def _check(settings: Settings) -> None:
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise errors.StartupError(
             f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"
+        )
+    if not subjects.is_name(settings.site):
+        raise errors.StartupError(
+            f"LOOPAI_SITE={settings.site!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "
+            "the first a letter or digit"
         )
     if settings.runtimes != "auto":
         _runtimes(settings.runtimes)

@@ -349,6 +349,40 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     dead_at: datetime
 
 
+class DigestConflict(Message, frozen=True, kw_only=True):
+    """A site had another program under a version than the registry says."""
+
+    tenant: str
+    task: str
+    version: int
+    expected: str
+    """Digest in the registry, which holds."""
+    found: str
+    """Digest of what the site had, and has no more."""
+    at: datetime
+
+
+class SiteState(Message, frozen=True, kw_only=True):
+    """How far the store of one site follows the registry."""
+
+    site: str
+    store: str
+    """URL of its store, without secrets."""
+    versions: int
+    """In the registry."""
+    missing: int
+    """Of those, whose text or place in the site's store is not right yet."""
+    lag_s: float
+    """Age of the oldest change that the site has not followed; 0 where it has followed all."""
+    conflicts: int
+    """Since the syncer started."""
+    latest: tuple[DigestConflict, ...] = ()
+    """The newest conflicts, newest first."""
+    reason: str = ""
+    """Why the last thing that failed did; empty where nothing waits."""
+    updated_at: datetime
+
+
 class WorkerPresence(Message, frozen=True, kw_only=True):
     """A live worker, refreshed in the `workers` bucket well inside its TTL."""
 

@@ -16,6 +16,7 @@ VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
+PROGRAM_ALL: Final = "loopai.v1.program.*"
 REPLY_ALL: Final = "loopai.v1.reply.>"
 ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
 
@@ -201,6 +202,11 @@ def reply(instance: str) -> str:
 def admit(runtime: Runtime) -> str:
     """Where workers that have *runtime* say whether a program may run; no stream captures it."""
     return f"loopai.v1.admit.{runtime}"
+
+
+def program(digest: str) -> str:
+    """Where sites that have the text of *digest* answer with it; no stream captures it."""
+    return f"loopai.v1.program.{digest}"
 
 
 def reply_to(headers: dict[str, str]) -> str | None:

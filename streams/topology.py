@@ -267,7 +267,13 @@ CANCELLATIONS: Final = Bucket(
 WORKERS: Final = Bucket(
     name="workers", why="live workers by <pool>.<instance>", ttl_s=10.0, max_bytes=16 * MIB
 )
-BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, WORKERS)
+SITES: Final = Bucket(
+    name="sites",
+    why="how far the store of each site follows the registry, by site",
+    ttl_s=WORKERS.ttl_s,
+    max_bytes=16 * MIB,
+)
+BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, WORKERS, SITES)
 
 PRESENCE_S: Final = 3.0
 """How often a worker refreshes its presence."""

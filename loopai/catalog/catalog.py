@@ -33,6 +33,9 @@ class Catalog:
         self._artifacts = store.Bucket(connection, topology.ARTIFACTS, codec.ARTIFACT)
         self._rollouts = store.Bucket(connection, topology.ROLLOUTS, codec.ROLLOUT)
         self._texts = texts
+        self.on_change: list[Callable[[str, int | None], None]] = []
+        """Told of every change that the watch brings: the task's id and the version that is new,
+        or None where its rollout is."""
         self._keys: dict[str, str] = {}  # task id → key in the tasks bucket
         self._heads = mirror.Mirror(
             connection, topology.TASKS, codec.TASK_HEAD, on_change=self._task_changed
@@ -41,7 +44,9 @@ class Catalog:
         self._artifact_mirror = mirror.Mirror(
             connection, topology.ARTIFACTS, codec.ARTIFACT, on_change=self._artifact_changed
         )
-        self._rollout_mirror = mirror.Mirror(connection, topology.ROLLOUTS, codec.ROLLOUT)
+        self._rollout_mirror = mirror.Mirror(
+            connection, topology.ROLLOUTS, codec.ROLLOUT, on_change=self._rollout_changed
+        )
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Catalog"]:
@@ -201,6 +206,7 @@ class Catalog:
         task_id, _, version = change.key.rpartition(".")
         if change.value is not None:
             self._versions.setdefault(task_id, {})[change.value.version] = change.value
+            self._tell(task_id, change.value.version)
         elif task_id in self._versions and version.isdecimal():
             self._versions[task_id].pop(int(version), None)
             if not self._versions[task_id]:
@@ -218,6 +224,36 @@ class Catalog:
             "active" if entry.value.active == artifact.version else "deprecated"
         )
         return msgspec.structs.replace(artifact, status=status, deployed_at=deployed[-1])
+
+    # --- all of them, as far as memory knows ---------------------------------------------------
+
+    def head(self, task_id: str) -> TaskHead | None:
+        """The task of this id, whoever's it is."""
+        entry = self._heads.entries.get(self._keys.get(task_id, ""))
+        return entry.value if entry is not None and entry.value.id == task_id else None
+
+    def version(self, task_id: str, version: int) -> ProgramArtifact | None:
+        return self._versions.get(task_id, {}).get(version)
+
+    def rollout_of(self, task_id: str) -> Rollout | None:
+        entry = self._rollout_mirror.entries.get(task_id)
+        return entry.value if entry else None
+
+    def versions(self) -> list[tuple[str, int]]:
+        """Task id and number of every version."""
+        return [(task_id, each) for task_id, found in self._versions.items() for each in found]
+
+    def rollouts(self) -> list[str]:
+        """Ids of the tasks that have one."""
+        return list(self._rollout_mirror.entries)
+
+    def _rollout_changed(self, change: store.Change[Rollout]) -> None:
+        if change.value is not None:
+            self._tell(change.key, None)
+
+    def _tell(self, task_id: str, version: int | None) -> None:
+        for told in self.on_change:
+            told(task_id, version)
 
     # --- rollouts ------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from loopai import errors
-from loopai.cli import audit, demo, dev, failure, queues, run, sandbox, tasks
+from loopai.cli import audit, demo, dev, failure, queues, run, sandbox, sync, tasks
 
 app = typer.Typer(
     name="loopai",
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.add_typer(tasks.app, name="task")
 app.command("run")(run.run)
 app.command("queues")(queues.queues)
+app.command("sync")(sync.sync)
 app.add_typer(audit.app, name="audit")
 app.add_typer(sandbox.app, name="sandbox")
 

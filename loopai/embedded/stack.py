@@ -1,4 +1,4 @@
-"""All of Loopai under one process: broker, streams, ingress, executors, generator, recorder."""
+"""All of Loopai under one process: broker, streams, ingress, and workers of every pool."""
 
 import asyncio
 import contextlib
@@ -125,7 +125,7 @@ class Stack:
         executors = _numbered("executor", self._options.workers)
         pools = [
             Program(name, ("workers", name.partition("-")[0]), environment, self._say)
-            for name in [*executors, "generator", "recorder"]
+            for name in [*executors, "generator", "recorder", "syncer"]
         ]
         await self._supervisor.start(*pools)
         count = self._options.ingress

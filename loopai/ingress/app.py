@@ -24,6 +24,7 @@ from loopai.ingress import (
     problems,
     queues,
     services,
+    sync,
     tasks,
 )
 from loopai.observe.metrics import IngressMetrics
@@ -39,7 +40,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (execute, tasks, artifacts, generate, executions, batch, queues)
+    resources = (execute, tasks, artifacts, generate, executions, batch, queues, sync)
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
@@ -71,6 +72,9 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         await workers.start()
         texts = programs.FilesystemStore(settings.artifacts_dir)
         known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
+        sites = mirror.Mirror(connection, topology.SITES, codec.SITE)
+        stack.push_async_callback(sites.stop)
+        await sites.start()
         held = queues.Queues(connection, workers, tenant_backlog_max=settings.tenant_backlog_max)
         stack.push_async_callback(held.close)
         dispatcher = dispatch.Dispatcher(
@@ -90,6 +94,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
             cancellations=store.Bucket(connection, topology.CANCELLATIONS, codec.CANCELLATION),
             workers=workers,
+            sites=sites,
             queues=held,
             metrics=metrics,
         )

@@ -10,7 +10,7 @@ from loopai.catalog.mirror import Mirror
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams.connection import Connection
-from streams.messages import Cancellation, Operation, WorkerPresence
+from streams.messages import Cancellation, Operation, SiteState, WorkerPresence
 from streams.store import Bucket
 
 if TYPE_CHECKING:  # they import this module
@@ -29,6 +29,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     operations: Bucket[Operation]
     cancellations: Bucket[Cancellation]
     workers: Mirror[WorkerPresence]
+    sites: Mirror[SiteState]
     queues: "Queues"
     metrics: IngressMetrics
 
