@@ -64,6 +64,8 @@ async def _running(host: runtime.Host, following: sync.Sync) -> AsyncIterator[No
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         host.registry.unregister(shown)
+        with contextlib.suppress(store.StoreUnavailable):  # its TTL removes it as well
+            await bucket.delete(host.settings.site)
 
 
 async def _nothing(_delivery: object) -> None:

@@ -11,7 +11,7 @@ from streams import topology
 
 
 async def get(request: Request) -> Response:
-    """Sites whose syncer lives, by name; of conflicts the counts, and those of the tenant's tasks."""
+    """Sites whose syncer lives, by name; of all conflicts the count, and the tenant's own."""
     sites = services.of(request).sites
     now = time.monotonic()
     alive = [
