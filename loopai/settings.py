@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
+    store_url: str = ""
+    """Where program texts lie: file:///folder or s3://bucket/prefix; below `data_dir` if empty."""
     log_level: str = "info"
     """debug, info, warning or error."""
     metrics: str = ""
@@ -75,8 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     generator_slots: int = 1
 
     @property
-    def artifacts_dir(self) -> Path:
-        return Path(self.data_dir).resolve() / "artifacts"
+    def store(self) -> str:
+        """The URL of the store of program texts."""
+        return self.store_url or (Path(self.data_dir).resolve() / "artifacts").as_uri()
 
     @property
     def runtimes_wanted(self) -> frozenset[messages.Runtime] | None:

@@ -12,7 +12,8 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.catalog import catalog, mirror, programs
+from loopai.catalog import catalog, mirror
+from loopai.catalog.stores import store as stores
 from loopai.ingress import (
     artifacts,
     batch,
@@ -69,7 +70,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         workers = mirror.Mirror(connection, topology.WORKERS, codec.WORKER)
         stack.push_async_callback(workers.stop)
         await workers.start()
-        texts = programs.FilesystemStore(settings.artifacts_dir)
+        texts = await stack.enter_async_context(stores.opened(settings.store))
         known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
         held = queues.Queues(connection, workers, tenant_backlog_max=settings.tenant_backlog_max)
         stack.push_async_callback(held.close)
