@@ -13,7 +13,8 @@ import httpx
 import msgspec
 
 from bench import processes
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog
+from loopai.catalog.stores import filesystem
 from loopai.embedded.broker import Sync
 from loopai.embedded.stack import Options, Stack
 from streams import codec, connection, ids, replay, subjects, topology
@@ -95,7 +96,7 @@ async def create_tasks(product: Product, names: Sequence[str], *, tenant: str = 
 
     Past the API, because an upload tries its program in a cell, and a thousand would take minutes.
     """
-    texts = programs.FilesystemStore(product.data_dir / "artifacts")
+    texts = filesystem.FilesystemStore(product.data_dir / "artifacts")
     async with catalog.Catalog(product.bus, texts).opened() as known:
         gate = asyncio.Semaphore(CREATE_AT_ONCE)
 

@@ -42,7 +42,8 @@ CODES: Final[dict[str, Code]] = {
     "UNAVAILABLE": Code(503, "The bus does not answer; the request may or may not be queued."),
     "RUNTIME_UNAVAILABLE": Code(503, "No worker that runs the language could check the program."),
     "DEADLINE_PASSED": Code(504, "No result arrived in time; look the execution up by its id."),
-    "STORE_UNAVAILABLE": Code(503, "The artifact store cannot be written."),
+    "PROGRAM_DAMAGED": Code(500, "The store holds another text than the version was made with."),
+    "STORE_UNAVAILABLE": Code(503, "The artifact store cannot be written or read."),
 }
 
 

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     site: str = "main"
     """Those who share one store of programs. Processes of other sites have their own."""
+    store_url: str = ""
+    """Where program texts lie: file:///folder or s3://bucket/prefix; below `data_dir` if empty."""
     log_level: str = "info"
     """debug, info, warning or error."""
     metrics: str = ""
@@ -77,8 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     generator_slots: int = 1
 
     @property
-    def artifacts_dir(self) -> Path:
-        return Path(self.data_dir).resolve() / "artifacts"
+    def store(self) -> str:
+        """The URL of the store of program texts."""
+        return self.store_url or (Path(self.data_dir).resolve() / "artifacts").as_uri()
 
     @property
     def runtimes_wanted(self) -> frozenset[messages.Runtime] | None:
@@ -183,6 +186,14 @@ def _check(settings: Settings) -> None:
             f"LOOPAI_CELL_MEMORY_BYTES_MAX={settings.cell_memory_bytes_max}: must be at least "
             f"{CELL_MEMORY_BYTES_LEAST} (64 MiB): the interpreter takes most of that"
         )
+    if settings.runtimes != "auto":
+        _runtimes(settings.runtimes)
+    _weights(settings.tenant_weights)
+    _check_words(settings)
+    _check_addresses(settings)
+
+
+def _check_words(settings: Settings) -> None:
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise errors.StartupError(
             f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"
@@ -192,10 +203,6 @@ def _check(settings: Settings) -> None:
             f"LOOPAI_SITE={settings.site!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "
             "the first a letter or digit"
         )
-    if settings.runtimes != "auto":
-        _runtimes(settings.runtimes)
-    _weights(settings.tenant_weights)
-    _check_addresses(settings)
 
 
 def _check_addresses(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from loopai.catalog import programs
+from loopai.catalog.stores import store as stores
 from loopai.sandbox import admission, pool, program
 from streams import codec
 from streams.connection import Connection
@@ -107,7 +107,7 @@ class Admitter:
             return None
         tried = program.Program(
             tenant=request.tenant,
-            digest=programs.digest(request.code),
+            digest=stores.digest(request.code),
             code=request.code,
             language=request.language,
         )

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator, Collection
 
 from loopai import errors
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog, exchange
+from loopai.catalog.stores import store as stores
 from loopai.sandbox import doctor, limits, pool
 from streams.messages import Language
 from workers import metrics, runtime
@@ -12,16 +13,21 @@ from workers import metrics, runtime
 
 @contextlib.asynccontextmanager
 async def opened(
-    host: runtime.Host, *, cells_max: int, languages: Collection[Language] = ()
+    host: runtime.Host, *, cells_max: int, writes: bool, languages: Collection[Language] = ()
 ) -> AsyncIterator[tuple[catalog.Catalog, pool.CellPool]]:
-    """Open both while inside. StartupError when programs in *languages* cannot be kept in here."""
+    """Open both while inside; *writes*: whether the pool makes versions.
+
+    StartupError when programs in *languages* cannot be kept in here, or the store cannot be used.
+    """
     bounds = limits.Limits(memory_bytes_max=host.settings.cell_memory_bytes_max)
     try:
         await doctor.require(bounds, languages=languages)
     except doctor.Unavailable as error:
         raise errors.StartupError(f"the sandbox does not work here: {error}") from error
-    texts = programs.FilesystemStore(host.settings.artifacts_dir)
-    async with catalog.Catalog(host.connection, texts).opened() as known:
+    async with (
+        stores.opened(host.settings.store, writes=writes) as texts,
+        catalog.Catalog(host.connection, exchange.Shared(texts, host.connection)).opened() as known,
+    ):
         cells = pool.CellPool(
             bounds, cells_max=cells_max, memory_bytes_max=host.settings.cells_bytes_max
         )

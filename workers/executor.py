@@ -8,6 +8,7 @@ from typing import Final
 
 from loopai import errors, settings
 from loopai.catalog import catalog, schemas
+from loopai.catalog.stores import store as stores
 from loopai.sandbox import outcome, pool, runtimes
 from streams import intake, publisher, replay, routing, subjects, topology
 from streams.connection import Connection
@@ -57,7 +58,9 @@ class Elsewhere(Exception):  # noqa: N818 (it says what is the matter)
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
     languages = _languages(host.settings, runtimes.languages())
-    opened_cells = cells.opened(host, cells_max=host.settings.cells_max, languages=languages)
+    opened_cells = cells.opened(
+        host, cells_max=host.settings.cells_max, languages=languages, writes=False
+    )
     async with (
         opened_cells as (known, running),
         _events(host.connection) as shown,
@@ -352,7 +355,15 @@ class Executor:
     ) -> list[ExecutionRecord]:
         now_ms, run_ms_max = this.started_us / 1000, self._run_ms_max
         tenant = this.order.tenant
-        text = await self._texts.program(tenant, artifact)
+        try:
+            text = await self._texts.program(tenant, artifact)
+        except stores.StoreError as error:
+            if this.order.attempt < topology.MAX_DELIVER:
+                # Another worker may have it in memory, and an endpoint may come back.
+                raise errors.Transient(str(error)) from error
+            # An answer that says so is worth more to its caller than a dead letter.
+            unread = verdict.refused(stores.problem(error))
+            return this.records(items, [unread] * len(items), artifact, now_us=_now_us())
         with self._cancelled.reaching(tenant, items) as recalled:
             outcomes = await self._cells.run(
                 text,

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from loopai import errors
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog
+from loopai.catalog.stores import store as stores
 from loopai.sandbox import admission, outcome, pool, program
 from loopai.synthesis import engine, examples, selection
 from streams import codec, publisher, store, subjects, topology
@@ -36,7 +37,7 @@ ENDED: Final = ("succeeded", "failed")
 @contextlib.asynccontextmanager
 async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     """The pool. StartupError when this machine cannot keep programs in."""
-    async with cells.opened(host, cells_max=CELLS_MAX) as (known, running):
+    async with cells.opened(host, cells_max=CELLS_MAX, writes=True) as (known, running):
         generator = Generator(host.connection, known, running)
         count = host.settings.generator_slots
         yield runtime.Pool(
@@ -74,8 +75,10 @@ class Generator:
             problem = Problem(code=error.code, message=str(error))
             ended = _ended(operation, "failed", str(error), error=problem)
         except errors.ApiError as error:
-            if error.status >= 500:  # noqa: PLR2004 (another attempt may have more luck)
-                raise errors.Transient(error.detail) from error
+            if error.status >= 500 and not delivery.is_last:  # noqa: PLR2004 (it may be mended by then)
+                raise errors.Transient(
+                    error.detail, retry_after_s=error.retry_after_s or runtime.NAK_S
+                ) from error
             problem = Problem(code=error.code, message=error.detail)
             ended = _ended(operation, "failed", error.detail, error=problem)
         await self._operations.put(operation.id, ended)
@@ -118,7 +121,7 @@ class Generator:
         async def run(
             code: str, inputs: Sequence[bytes], timeout_ms: float
         ) -> Sequence[outcome.Outcome]:
-            loaded = program.Program(tenant=task.tenant, digest=programs.digest(code), code=code)
+            loaded = program.Program(tenant=task.tenant, digest=stores.digest(code), code=code)
             outcomes: list[outcome.Outcome] = []
             for start in range(0, len(inputs), EVALUATION_ITEMS_MAX):
                 part = inputs[start : start + EVALUATION_ITEMS_MAX]
@@ -139,7 +142,7 @@ class Generator:
     async def _admit(self, tenant: str, winner: selection.Winner) -> admission.Admission:
         """How the winner may be run, tried on examples that its engine did not see."""
         code = winner.candidate.code
-        tried = program.Program(tenant=tenant, digest=programs.digest(code), code=code)
+        tried = program.Program(tenant=tenant, digest=stores.digest(code), code=code)
         inputs = [bytes(example.input) for example in winner.candidate.held_out]
         try:
             return await admission.admit(self._cells, tried, inputs)

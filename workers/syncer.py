@@ -9,7 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from loopai.catalog import catalog, exchange, stores, sync
+from loopai.catalog import catalog, exchange, sync
+from loopai.catalog.stores import store as stores
 from streams import codec, store, topology
 from streams.messages import SiteState
 from workers import runtime, slots

@@ -3,8 +3,7 @@
 from collections import OrderedDict
 from typing import Final
 
-from loopai import errors
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog
 from loopai.sandbox import program
 from streams.messages import ProgramArtifact
 
@@ -24,16 +23,13 @@ class Texts:
         self._programs: OrderedDict[tuple[str, ...], program.Program] = OrderedDict()
 
     async def program(self, tenant: str, artifact: ProgramArtifact) -> program.Program:
-        """The program of *artifact*. Transient when its text cannot be read."""
+        """The program of *artifact*. stores.StoreError when its text cannot be read."""
         key = (tenant, artifact.digest, artifact.language, artifact.isolation)
         found = self._programs.get(key)
         if found is not None:
             self._programs.move_to_end(key)
             return found
-        try:
-            code = await self._catalog.code(artifact)
-        except programs.StoreError as error:
-            raise errors.Transient(str(error)) from error
+        code = await self._catalog.code(artifact)
         loaded = program.Program(
             tenant=tenant,
             digest=artifact.digest,

@@ -8,7 +8,8 @@ from typing import TypeVar
 import msgspec
 
 from loopai import errors
-from loopai.catalog import mirror, programs
+from loopai.catalog import mirror, shelf
+from loopai.catalog.stores import store as stores
 from streams import codec, ids, messages, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import ProgramArtifact, Rollout, RolloutChange, TaskHead, TaskSpecification
@@ -28,7 +29,7 @@ class Catalog:
     wrote another finds.
     """
 
-    def __init__(self, connection: Connection, texts: programs.FilesystemStore) -> None:
+    def __init__(self, connection: Connection, texts: stores.Store) -> None:
         self._tasks = store.Bucket(connection, topology.TASKS, codec.TASK)
         self._artifacts = store.Bucket(connection, topology.ARTIFACTS, codec.ARTIFACT)
         self._rollouts = store.Bucket(connection, topology.ROLLOUTS, codec.ROLLOUT)
@@ -36,6 +37,7 @@ class Catalog:
         self.on_change: list[Callable[[str, int | None], None]] = []
         """Told of every change that the watch brings: the task's id and the version that is new,
         or None where its rollout is."""
+        self._shelf = shelf.Shelf(texts)
         self._keys: dict[str, str] = {}  # task id → key in the tasks bucket
         self._heads = mirror.Mirror(
             connection, topology.TASKS, codec.TASK_HEAD, on_change=self._task_changed
@@ -143,10 +145,18 @@ class Catalog:
                 "CONFLICT", f"the task {reference!r} changed meanwhile"
             ) from error
         await self._rollouts.delete(current.id)
+        await self._shelf.point(current, None)
         await self._heads.settle()
         await self._artifact_mirror.settle()
         for version in list(self._versions.get(current.id, ())):
             await self._artifacts.delete(subjects.artifact_key(current.id, version))
+
+    async def _head(self, task_id: str) -> TaskHead | None:
+        """The task of any tenant with that id; None where it was deleted."""
+        if task_id not in self._keys:
+            await self._heads.settle()
+        entry = self._heads.entries.get(self._keys.get(task_id, ""))
+        return entry.value if entry is not None and entry.value.id == task_id else None
 
     def _task_changed(self, change: store.Change[TaskHead]) -> None:
         if change.value is not None:
@@ -163,8 +173,8 @@ class Catalog:
         """
         try:
             digest = await self._texts.put(code)
-        except programs.StoreError as error:
-            raise errors.ApiError("STORE_UNAVAILABLE", str(error), retry_after_s=5) from error
+        except stores.StoreError as error:
+            raise stores.problem(error) from error
         await self._artifact_mirror.settle()
         version = max(self._versions.get(artifact.task_id, {0: None}))
         while True:
@@ -179,6 +189,8 @@ class Catalog:
             except store.Conflict:
                 continue
             await self._artifact_mirror.reach(revision)
+            if (head := await self._head(artifact.task_id)) is not None:
+                await self._shelf.show(head, numbered)
             return numbered
 
     async def artifact(self, task_id: str, version: int) -> ProgramArtifact:
@@ -199,7 +211,7 @@ class Catalog:
         return [self._with_status(versions[number]) for number in sorted(versions, reverse=True)]
 
     async def code(self, artifact: ProgramArtifact) -> str:
-        """The program text. programs.StoreError when it is missing or damaged."""
+        """The program text. stores.StoreError when it is missing or damaged."""
         return await self._texts.get(artifact.digest)
 
     def _artifact_changed(self, change: store.Change[ProgramArtifact]) -> None:
@@ -309,8 +321,21 @@ class Catalog:
             except store.Conflict:
                 continue
             await self._rollout_mirror.reach(revision)
+            await self._show_active(artifact.task_id)
             return changed
         raise errors.ApiError("CONFLICT", "the rollout keeps changing; try again")
+
+    async def _show_active(self, task_id: str) -> None:
+        """Let the store show which version answers, whoever else activates at the same time."""
+        head = await self._head(task_id)
+        for _ in range(CAS_ATTEMPTS):
+            version = self.active_version(task_id)
+            if head is None or not await self._shelf.point(head, version):
+                return
+            # Who activated later may have been faster here: what is written last must be right.
+            await self._rollout_mirror.settle()
+            if self.active_version(task_id) == version:
+                return
 
 
 def new_artifact(

@@ -71,8 +71,8 @@ class Shared:
     async def shelve(self, tenant: str, task: str, artifact: ProgramArtifact) -> None:
         await self._own.shelve(tenant, task, artifact)
 
-    async def shelved(self, tenant: str, task: str, version: int) -> str | None:
-        return await self._own.shelved(tenant, task, version)
+    async def shown(self, tenant: str, task: str, version: int) -> ProgramArtifact | None:
+        return await self._own.shown(tenant, task, version)
 
     async def point(self, tenant: str, task: str, version: int | None) -> None:
         await self._own.point(tenant, task, version)

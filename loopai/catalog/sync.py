@@ -75,7 +75,7 @@ class Sync:
         try:
             while True:
                 self._changed.clear()
-                # What came last goes first: a new version should not wait for a look at all of them.
+                # What came last goes first: it should not wait for a look at all there is.
                 for change, pending in reversed(list(self._pending.items())):
                     if pending.due <= loop.time():
                         await self._follow(change, pending)
@@ -127,12 +127,11 @@ class Sync:
         artifact = self._catalog.version(task_id, version)
         if task is None or artifact is None:
             return  # deleted: what lies in stores stays
-        found = await self._store.shelved(task.tenant, task.name, version)
-        if found is not None and found != artifact.digest:
-            self._conflict(task.tenant, task.name, artifact, found)
+        shown = await self._store.shown(task.tenant, task.name, version)
+        if shown is not None and shown.digest != artifact.digest:
+            self._conflict(task.tenant, task.name, artifact, shown.digest)
         await self._store.get(artifact.digest)
-        if found != artifact.digest:
-            await self._store.shelve(task.tenant, task.name, artifact)
+        await self._store.shelve(task.tenant, task.name, artifact)
 
     async def _point(self, task_id: str) -> None:
         task, rollout = self._catalog.head(task_id), self._catalog.rollout_of(task_id)

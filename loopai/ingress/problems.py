@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from loopai import errors
-from loopai.catalog import programs
+from loopai.catalog.stores import store as stores
 from streams import publisher, replay, store
 
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ TRANSLATED: Final = (
     publisher.NotPublished,
     store.StoreUnavailable,
     replay.ReplayFailed,
-    programs.StoreError,
+    stores.StoreError,
 )
 """Exceptions of the layers below that `translate` knows."""
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -84,8 +84,8 @@ def translate(error: Exception) -> errors.ApiError:  # noqa: PLR0911 (one line a
             return errors.ApiError("BACKLOG_FULL", f"{error}; try again later")
         case publisher.NotPublished() | store.StoreUnavailable() | replay.ReplayFailed():
             return errors.ApiError("UNAVAILABLE", str(error))
-        case programs.StoreError():
-            return errors.ApiError("STORE_UNAVAILABLE", str(error))
+        case stores.StoreError():
+            return stores.problem(error)
         case HTTPException(status_code=status) if status in _STATUS_CODES:
             return errors.ApiError(_STATUS_CODES[status], error.detail)
         case HTTPException(status_code=400):

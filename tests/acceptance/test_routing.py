@@ -9,7 +9,8 @@ import httpx
 import msgspec
 import pytest
 
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog
+from loopai.catalog.stores import filesystem
 from loopai.embedded.program import Program
 from loopai.embedded.stack import Options, Stack
 from streams import connection, replay, subjects, topology
@@ -48,7 +49,7 @@ async def _create(product: Product, data_dir: Path) -> None:
     text = {"type": "string"}
     task = {"name": "upper", "input_schema": text, "output_schema": text}
     task_id = (await product.http.post("/api/v1/tasks", json=task)).json()["id"]
-    texts = programs.FilesystemStore(data_dir / "artifacts")
+    texts = filesystem.FilesystemStore(data_dir / "artifacts")
     async with catalog.Catalog(product.bus, texts).opened() as known:
         now = datetime.now(UTC)
         new = catalog.new_artifact(task_id, language="javascript", created_by="test", now=now)

@@ -116,5 +116,13 @@ def test_a_port_is_shared_only_where_it_is_said_and_named():
 def test_artifacts_lie_below_the_data_directory(tmp_path):
     """One folder holds all that a process keeps; a relative one is made absolute at once."""
     known = settings.read({"LOOPAI_DATA_DIR": str(tmp_path)})
-    assert known.artifacts_dir == tmp_path / "artifacts"
-    assert settings.Settings().artifacts_dir == pathlib.Path(".loopai/artifacts").resolve()
+    assert known.store == f"file://{tmp_path}/artifacts"
+    assert settings.Settings().store == pathlib.Path(".loopai/artifacts").resolve().as_uri()
+    odd = settings.read({"LOOPAI_DATA_DIR": "/some where/#1"})
+    assert odd.store == "file:///some%20where/%231/artifacts"
+
+
+def test_the_store_may_be_elsewhere():
+    """Its URL goes before the data directory."""
+    known = settings.read({"LOOPAI_STORE_URL": "s3://bucket", "LOOPAI_DATA_DIR": "/data"})
+    assert known.store == "s3://bucket"

@@ -148,6 +148,10 @@ spec:
           envFrom:
             - configMapRef:
                 name: {{ include "loopai.name" .root }}-settings
+            {{- if and .artifacts .root.Values.artifacts.credentialsSecret }}
+            - secretRef:
+                name: {{ .root.Values.artifacts.credentialsSecret }}
+            {{- end }}
           {{- if $port }}
           ports:
             - name: metrics

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from loopai import errors
-from loopai.catalog import catalog, programs
+from loopai.catalog import catalog
+from loopai.catalog.stores import filesystem
 from streams import codec, connection, ids, messages, store, subjects, topology
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -16,7 +17,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 async def known(bus: connection.Connection, tmp_path: Path) -> AsyncIterator[catalog.Catalog]:
     async with catalog.Catalog(
-        bus, programs.FilesystemStore(tmp_path / "texts")
+        bus, filesystem.FilesystemStore(tmp_path / "texts")
     ).opened() as opened:
         yield opened
 
@@ -25,7 +26,7 @@ async def known(bus: connection.Connection, tmp_path: Path) -> AsyncIterator[cat
 async def elsewhere(bus: connection.Connection, tmp_path: Path) -> AsyncIterator[catalog.Catalog]:
     """The catalogue of another process."""
     async with catalog.Catalog(
-        bus, programs.FilesystemStore(tmp_path / "texts")
+        bus, filesystem.FilesystemStore(tmp_path / "texts")
     ).opened() as opened:
         yield opened
 

@@ -5,13 +5,12 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import msgspec
 import pytest
 
 from loopai.catalog.stores import store
 from loopai.embedded.broker import Broker
-from streams import codec, connection
+from streams import connection
 from streams.messages import ProgramArtifact, SiteState
 from tests.system import UPPER, System
 from tests.wait import until
@@ -27,9 +26,7 @@ def there(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def here(
-    broker: Broker, bus: connection.Connection, tmp_path: Path
-) -> AsyncIterator[System]:
+async def here(broker: Broker, bus: connection.Connection, tmp_path: Path) -> AsyncIterator[System]:
     """An ingress with its store, a syncer of its site, and no executor."""
     async with contextlib.AsyncExitStack() as stack:
         yield await System.started(stack, broker, bus, tmp_path / "here", pools=(syncer,))
@@ -61,6 +58,39 @@ def text(folder: Path, version: int = 1) -> str | None:
     return path.read_text() if path.exists() else None
 
 
+def active(folder: Path) -> str:
+    return (folder / "default/upper/active").resolve().name
+
+
+def described(folder: Path, version: int) -> ProgramArtifact:
+    content = (folder / f"default/upper/v{version}/metadata.json").read_bytes()
+    return msgspec.json.decode(content, type=ProgramArtifact)
+
+
+def of_digest(folder: Path) -> Path:
+    """The text that all programs here begin with, where a site keeps it."""
+    return next(each for each in folder.rglob(store.digest(UPPER)))
+
+
+def damage(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_text(UPPER.replace("upper", "lower"))
+
+
+def content(path: Path) -> str:
+    return path.read_text()
+
+
+def block(folder: Path) -> None:
+    """A file where the folder should be."""
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+
+
+def unblock(folder: Path) -> None:
+    folder.unlink()
+
+
 async def test_a_site_takes_over_what_it_lacks(here: System, there: Path) -> None:
     """Versions from before it was there, and from after."""
     task = await here.create()
@@ -70,9 +100,8 @@ async def test_a_site_takes_over_what_it_lacks(here: System, there: Path) -> Non
     await here.store(task["id"], LOWER)
     await told(here, versions=2, missing=0)
     assert text(there, 2) == LOWER
-    await until(lambda: (there / "default/upper/active").resolve().name == "v2")
-    metadata = (there / "default/upper/v2/metadata.json").read_bytes()
-    assert msgspec.json.decode(metadata, type=ProgramArtifact).version == 2
+    await until(lambda: active(there) == "v2")
+    assert described(there, 2).version == 2
 
 
 async def test_an_executor_fetches_what_its_site_lacks(here: System, there: Path) -> None:
@@ -81,19 +110,18 @@ async def test_an_executor_fetches_what_its_site_lacks(here: System, there: Path
     await here.start_pool(executor, site="there", store_url=f"file://{there}")
     answer = await here.execute("a")
     assert answer.json()["output"] == "A"
-    assert store.digest(UPPER) in {each.name for each in there.rglob("*")}
+    assert of_digest(there)
 
 
 async def test_a_damaged_text_is_taken_over_again(here: System, there: Path) -> None:
     await here.create()
     await follow(here, there)
     await told(here, versions=1, missing=0)
-    damaged = next(each for each in there.rglob(store.digest(UPPER)))
-    damaged.chmod(0o644)
-    damaged.write_text(UPPER.replace("upper", "lower"))
+    damaged = of_digest(there)
+    damage(damaged)
     await here.start_pool(executor, site="there", store_url=f"file://{there}")
     assert (await here.execute("a")).json()["output"] == "A"
-    assert damaged.read_text() == UPPER
+    assert store.digest(content(damaged)) == damaged.name
 
 
 async def test_a_task_made_anew_is_a_conflict_that_the_registry_decides(
@@ -122,8 +150,7 @@ async def test_a_store_that_cannot_be_written_is_told_and_followed_later(
 ) -> None:
     await follow(here, there)
     await told(here, versions=0, missing=0)
-    shutil.rmtree(there)
-    there.write_text("a file where the folder should be")
+    block(there)
     await here.create()
 
     async def behind() -> bool:
@@ -136,7 +163,7 @@ async def test_a_store_that_cannot_be_written_is_told_and_followed_later(
     assert str(there) in found["reason"]
     figures = here.figures["syncer-there"]
     assert figures.get_sample_value("loopai_sync_missing") == 1
-    there.unlink()
+    unblock(there)
     await told(here, missing=0, lag_s=0.0, reason="")
     assert text(there) == UPPER
     await until(lambda: figures.get_sample_value("loopai_sync_missing") == 0)

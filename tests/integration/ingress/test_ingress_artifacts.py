@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -165,8 +166,8 @@ async def test_what_one_door_uploads_another_executes(front: System, other: Syst
 async def test_a_store_that_cannot_be_written_refuses_and_keeps_nothing(front: System) -> None:
     """Without a place for the text there is no version: 503, and the next upload is version 1."""
     await front.http.post("/api/v1/tasks", json={"name": "upper"})
-    folder = front.settings.artifacts_dir
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(front.settings.data_dir) / "artifacts"
+    folder.rmdir()
     folder.write_text("in the way")
     answer = await front.http.post(ARTIFACTS, json={"code": UPPER, "activate": True})
     problem(answer, "STORE_UNAVAILABLE")
@@ -177,17 +178,20 @@ async def test_a_store_that_cannot_be_written_refuses_and_keeps_nothing(front: S
 
 
 async def test_a_damaged_program_is_neither_shown_nor_run(system: System) -> None:
-    """One flipped byte in the store: readers get a 503, and no execution gets an output of it."""
+    """Another text in the store: readers get a 500, executions are told, none has its output."""
     await system.create()
     digest = hashlib.sha256(UPPER.encode()).hexdigest()
-    path = system.settings.artifacts_dir / digest[:2] / digest
+    path = Path(system.settings.data_dir) / "artifacts" / "by-digest" / digest[:2] / digest
+    path.unlink()
     path.write_text(UPPER.replace("upper", "lower"))
-    problem(await system.http.get(f"{ARTIFACTS}/1/program"), "STORE_UNAVAILABLE")
-    problem(await system.http.get(f"{ARTIFACTS}/1"), "STORE_UNAVAILABLE")
-    answer = await system.execute("Secret", timeout_ms=500)
-    execution = problem(answer, "DEADLINE_PASSED")["execution_id"]
-    ended = (await system.http.get(f"/api/v1/executions/{execution}?wait=10")).json()
-    assert ended["status"] != "success"
-    assert ended.get("output") is None
+    for read in (f"{ARTIFACTS}/1/program", f"{ARTIFACTS}/1"):
+        assert digest in problem(await system.http.get(read), "PROGRAM_DAMAGED")["detail"]
+    ended = (await system.execute("Secret", timeout_ms=60_000)).json()
+    assert (ended["status"], ended["output"], ended["version"]) == ("rejected", None, 1)
+    assert ended["error"]["type"] == "PROGRAM_DAMAGED"
+    assert digest in ended["error"]["message"]
+    looked_up = (await system.http.get(f"/api/v1/executions/{ended['id']}")).json()
+    assert looked_up["error"] == ended["error"]
+    assert (await system.bus.jetstream.stream_info("DEAD")).state.messages == 0
     await system.http.post(ARTIFACTS, json={"code": UPPER})
     assert (await system.execute("mended")).json()["output"] == "MENDED"

@@ -172,11 +172,12 @@ def test_workers_show_their_metrics_on_one_port_everywhere() -> None:
     assert "value: 0.0.0.0:{{ $port }}" in TEMPLATES["_helpers.tpl"]
 
 
-def test_the_image_brings_deno_from_the_lock() -> None:
-    """JavaScript runs in the image, and its runtime was checked against its hash."""
-    assert "ARG EXTRAS=[javascript]\n" in DOCKERFILE
+def test_the_image_brings_its_extras_from_the_lock() -> None:
+    """JavaScript runs in the image, texts may lie in S3, and what that takes was checked."""
+    assert "ARG EXTRAS=[javascript,s3]\n" in DOCKERFILE
     assert '--no-index --find-links /wheels "loopai${EXTRAS}"' in DOCKERFILE
-    assert re.search(r"^deno==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    for name in ("deno", "aioboto3"):
+        assert re.search(rf"^{name}==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
 
 
 def test_the_image_brings_what_cells_need_and_no_root() -> None:
