@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 
 from loopai import errors
 from loopai.catalog import catalog, programs
+from loopai.catalog.cache import cache
 from loopai.sandbox import doctor, limits, pool
 from streams.messages import Language
 from workers import metrics, runtime
@@ -20,8 +21,11 @@ async def opened(
         await doctor.require(bounds, languages=languages)
     except doctor.Unavailable as error:
         raise errors.StartupError(f"the sandbox does not work here: {error}") from error
-    texts = programs.FilesystemStore(host.settings.artifacts_dir)
-    async with catalog.Catalog(host.connection, texts).opened() as known:
+    store = programs.FilesystemStore(host.settings.artifacts_dir)
+    async with (
+        cache.opened(host.settings, store, host.registry) as texts,
+        catalog.Catalog(host.connection, texts).opened() as known,
+    ):
         cells = pool.CellPool(
             bounds, cells_max=cells_max, memory_bytes_max=host.settings.cells_bytes_max
         )

@@ -32,6 +32,7 @@ from workers import (
     slots,
     texts,
     verdict,
+    warming,
 )
 
 NAME: Final = "executor"
@@ -62,6 +63,9 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
         opened_cells as (known, running),
         _events(host.connection) as shown,
         cancellations.Cancellations(host.connection).opened() as cancelled,
+        warming.Warmer(host.connection, known, languages=languages).opened(
+            bytes_max=host.settings.cache_bytes_max
+        ),
     ):
         executor = Executor(
             host.connection,
@@ -156,7 +160,6 @@ class Executor:
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
-        self._texts = texts.Texts(known)
         self._rates = rates.Rates()
         self._desk = desk.Desk(weights)
 
@@ -352,7 +355,7 @@ class Executor:
     ) -> list[ExecutionRecord]:
         now_ms, run_ms_max = this.started_us / 1000, self._run_ms_max
         tenant = this.order.tenant
-        text = await self._texts.program(tenant, artifact)
+        text = await texts.program_of(self._catalog, tenant, artifact)
         with self._cancelled.reaching(tenant, items) as recalled:
             outcomes = await self._cells.run(
                 text,

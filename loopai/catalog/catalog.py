@@ -1,6 +1,7 @@
 """Tasks, artifact versions and rollouts: reads from memory, writes by compare-and-set."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -8,7 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from loopai import errors
-from loopai.catalog import mirror, programs
+from loopai.catalog import mirror, programs, unknown
+from loopai.catalog.cache import cache
 from streams import codec, ids, messages, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import ProgramArtifact, Rollout, RolloutChange, TaskHead, TaskSpecification
@@ -28,12 +30,13 @@ class Catalog:
     wrote another finds.
     """
 
-    def __init__(self, connection: Connection, texts: programs.FilesystemStore) -> None:
+    def __init__(self, connection: Connection, texts: cache.Texts) -> None:
         self._tasks = store.Bucket(connection, topology.TASKS, codec.TASK)
         self._artifacts = store.Bucket(connection, topology.ARTIFACTS, codec.ARTIFACT)
         self._rollouts = store.Bucket(connection, topology.ROLLOUTS, codec.ROLLOUT)
         self._texts = texts
         self._keys: dict[str, str] = {}  # task id → key in the tasks bucket
+        self._unknown = unknown.Unknown()
         self._heads = mirror.Mirror(
             connection, topology.TASKS, codec.TASK_HEAD, on_change=self._task_changed
         )
@@ -41,7 +44,10 @@ class Catalog:
         self._artifact_mirror = mirror.Mirror(
             connection, topology.ARTIFACTS, codec.ARTIFACT, on_change=self._artifact_changed
         )
-        self._rollout_mirror = mirror.Mirror(connection, topology.ROLLOUTS, codec.ROLLOUT)
+        self._rollout_mirror = mirror.Mirror(
+            connection, topology.ROLLOUTS, codec.ROLLOUT, on_change=self._rollout_changed
+        )
+        self._on_rollout: Callable[[Rollout], None] | None = None
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Catalog"]:
@@ -55,14 +61,27 @@ class Catalog:
     # --- tasks ---------------------------------------------------------------------------------
 
     async def task(self, tenant: str, reference: str) -> TaskHead:
-        """The task of *tenant* with the id or name *reference*. TASK_NOT_FOUND."""
+        """The task of *tenant* with the id or name *reference*. TASK_NOT_FOUND.
+
+        Of one that was not there the bus is asked again after a second. Until then a new one is
+        found when the watch has brought it.
+        """
         found = self.find(tenant, reference)
-        if found is None:
+        if found is None and self._may_be_new(tenant, reference):
             await self._heads.settle()
             found = self.find(tenant, reference)
+            if found is None:
+                self._unknown.add(tenant, reference, time.monotonic())
         if found is None:
             raise errors.ApiError("TASK_NOT_FOUND", f"no task {reference[:130]!r}")
         return found
+
+    def _may_be_new(self, tenant: str, reference: str) -> bool:
+        """Whether the bus may know *reference*, which memory does not."""
+        # What is neither name nor id can never be one.
+        return subjects.is_name(reference) and not self._unknown.holds(
+            tenant, reference, time.monotonic()
+        )
 
     def find(self, tenant: str, reference: str) -> TaskHead | None:
         """The same as far as memory knows, which lags the bus by 2-3 ms."""
@@ -220,6 +239,18 @@ class Catalog:
         return msgspec.structs.replace(artifact, status=status, deployed_at=deployed[-1])
 
     # --- rollouts ------------------------------------------------------------------------------
+
+    def rollouts(self) -> list[Rollout]:
+        """Of all tasks, as far as memory knows."""
+        return [entry.value for entry in self._rollout_mirror.entries.values()]
+
+    def on_rollout(self, heard: Callable[[Rollout], None] | None) -> None:
+        """Call *heard* with every rollout that changes from now on; None: nobody any more."""
+        self._on_rollout = heard
+
+    def _rollout_changed(self, change: store.Change[Rollout]) -> None:
+        if self._on_rollout is not None and change.value is not None:
+            self._on_rollout(change.value)
 
     def active_version(self, task_id: str) -> int | None:
         """The version that answers, as far as memory knows."""

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
 from loopai.catalog import catalog, mirror, programs
+from loopai.catalog.cache import cache
 from loopai.ingress import (
     artifacts,
     batch,
@@ -69,7 +70,9 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         workers = mirror.Mirror(connection, topology.WORKERS, codec.WORKER)
         stack.push_async_callback(workers.stop)
         await workers.start()
-        texts = programs.FilesystemStore(settings.artifacts_dir)
+        files = programs.FilesystemStore(settings.artifacts_dir)
+        caching = cache.opened(settings, files, metrics.registry)
+        texts = await stack.enter_async_context(caching)
         known = await stack.enter_async_context(catalog.Catalog(connection, texts).opened())
         held = queues.Queues(connection, workers, tenant_backlog_max=settings.tenant_backlog_max)
         stack.push_async_callback(held.close)

@@ -9,6 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loopai import errors, settings
+from loopai.catalog import programs
+from loopai.catalog.cache import cache, memory
 from loopai.cli import main
 from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
 from loopai.observe import metrics as observed
@@ -112,6 +114,8 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     ingress.request_seconds.labels("route").observe(1)
     ingress.executions.labels("success").inc()
     workers = CollectorRegistry()
+    texts = cache.ProgramCache(programs.FilesystemStore(Path()), memory.Memory(1))
+    workers.register(texts.collector())
     workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int, int))
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
