@@ -1,15 +1,12 @@
 #!/bin/sh
-# Called by `make setup` when `loopai sandbox doctor` has failed: installs bubblewrap if that is
-# what is missing, else prints the doctor's reason. Exit 0 only when the doctor is content.
+# install.sh COMMAND PACKAGE WHO: installs PACKAGE with apt-get where there is no COMMAND, which WHO needs.
+# Where it may not, it says what to install. Exit 0 only when COMMAND is there.
 set -u
 
-python=${PYTHON_BIN:-.venv/bin/python}
+command=$1 package=$2 who=$3
+command -v "$command" >/dev/null 2>&1 && exit 0
 
-if command -v bwrap >/dev/null 2>&1; then
-    exec "$python" -m loopai.cli.main sandbox doctor
-fi
-
-wanted='the sandbox needs bubblewrap: install the package "bubblewrap" (Debian, Ubuntu: sudo apt-get install bubblewrap) and run make again'
+wanted="$who needs $command: install the package \"$package\" (Debian, Ubuntu: sudo apt-get install $package) and run make again"
 command -v apt-get >/dev/null 2>&1 || { echo "$wanted" >&2; exit 1; }
 
 if [ "$(id -u)" = 0 ]; then
@@ -21,10 +18,9 @@ else
     exit 1
 fi
 
-echo 'installing bubblewrap with apt-get' >&2
+echo "installing $package with apt-get" >&2
 install() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
 }
-install 2>/dev/null || { $as_root apt-get update -qq >/dev/null && install; } || { echo "$wanted" >&2; exit 1; }
-
-exec "$python" -m loopai.cli.main sandbox doctor
+install 2>/dev/null || { $as_root apt-get update -qq >/dev/null && install; }
+command -v "$command" >/dev/null 2>&1 || { echo "$wanted" >&2; exit 1; }
