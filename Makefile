@@ -1,13 +1,14 @@
 # `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
 PYTHON ?= python3
 BIN := .venv/bin
+DOCTOR := $(BIN)/python -m loopai.cli.main sandbox doctor
 SCRIPTS := loopai/sandbox/inside/javascript/*.js
 
 .PHONY: setup demo dev test check bench lock format
 .DEFAULT_GOAL := setup
 
 setup: .venv/.installed
-	@$(BIN)/python -m loopai.cli.main sandbox doctor --quiet || sh tools/install-bubblewrap.sh
+	@$(DOCTOR) --quiet || { sh tools/install.sh bwrap bubblewrap 'the sandbox' && $(DOCTOR); }
 
 demo: setup
 	$(BIN)/loopai demo
@@ -16,6 +17,7 @@ dev: setup
 	$(BIN)/loopai dev
 
 test: setup
+	@sh tools/install.sh redis-server redis-server 'the suite'
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 check: setup

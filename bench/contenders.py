@@ -103,7 +103,7 @@ async def _on_nats(name: str) -> AsyncIterator[str]:
 async def _on_redis(name: str) -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="loopai-bench-") as folder:
         path = Path(folder)
-        async with _redis(path) as redis, _serving(_peer(name, redis), path) as url:
+        async with redis(path) as broker_url, _serving(_peer(name, broker_url), path) as url:
             yield url
 
 
@@ -138,7 +138,7 @@ async def _address(started: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _redis(folder: Path) -> AsyncIterator[str]:
+async def redis(folder: Path) -> AsyncIterator[str]:
     """A Redis that keeps nothing on disk, which is when it is fastest."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -21,18 +21,21 @@ class Figure(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         match self.unit:
-            case "s" if self.value >= 1:
-                return f"{self.value:,.1f} s"
-            case "s" if self.value >= 1e-3:
-                return f"{self.value * 1e3:,.1f} ms"
             case "s":
-                return f"{self.value * 1e6:,.0f} µs"
+                return _seconds(self.value)
             case "MB":
                 return f"{self.value:,.1f} MB"
             case "ratio":
                 return f"{self.value:,.2f}"
             case _:
                 return f"{self.value:,.0f}"
+
+
+def _seconds(value: float) -> str:
+    for unit_s, name in ((1, "s"), (1e-3, "ms")):
+        if value >= unit_s:
+            return f"{value / unit_s:,.1f} {name}"
+    return f"{value * 1e6:,.0f} µs" if value >= 1e-6 else f"{value * 1e9:,.0f} ns"
 
 
 Row = Mapping[str, Figure | str]

@@ -1,6 +1,8 @@
 """One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
 
 import math
+import re
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,8 @@ WEIGHT_LEAST, WEIGHT_MOST = 0.01, 100.0
 TIMEOUT_MS_MOST = int(topology.CANCELLATIONS.ttl_s * 1000) - 60_000
 """A cancellation outlives what it cancels, by clocks that may differ by a minute."""
 BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
+CACHE_TTL_S_MOST = 366 * 86_400
+"""Redis takes no more than its clock can count; a year is as good as for ever."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cell_memory_bytes_max: int = 256 * MIB
     generator_slots: int = 1
 
+    redis_url: str = ""
+    """Of the Redis that processes share program texts through; none if empty."""
+    cache_ttl_s: int = 3_600
+    """How long Redis keeps a text that nobody stores again."""
+    cache_bytes_max: int = 64 * MIB
+    """Memory of the program texts that one process keeps; the least recently used goes first."""
+    cache_namespace: str = "loopai"
+    """What keys in Redis begin with, for several installations on one."""
+
     @property
     def store(self) -> str:
         """The URL of the store of program texts."""
@@ -130,6 +143,12 @@ def address(text: str, name: str) -> tuple[str, int]:
     if not host or not known or int(port) > 65_535:  # noqa: PLR2004
         raise errors.StartupError(f"{name}={text!r}: expected HOST:PORT, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
+
+
+def redacted(url: str) -> str:
+    """*url* without the names and passwords in it, and without a query, which may hold some."""
+    shown = re.sub(r"^([a-z]+://)?.*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?***", shown, flags=re.DOTALL)
 
 
 def _runtimes(text: str) -> list[messages.Runtime]:
@@ -191,6 +210,7 @@ def _check(settings: Settings) -> None:
     _weights(settings.tenant_weights)
     _check_words(settings)
     _check_addresses(settings)
+    _check_cache(settings)
 
 
 def _check_words(settings: Settings) -> None:
@@ -213,3 +233,41 @@ def _check_addresses(settings: Settings) -> None:
         )
     if settings.metrics:
         address(settings.metrics, "LOOPAI_METRICS")
+
+
+def _check_cache(settings: Settings) -> None:
+    if settings.redis_url and (reason := _wrong_with_redis(settings.redis_url)):
+        raise errors.StartupError(
+            f"LOOPAI_REDIS_URL={redacted(settings.redis_url)!r}: {reason}; expected "
+            "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, or unix:///PATH"
+        )
+    if settings.cache_ttl_s > CACHE_TTL_S_MOST:
+        raise errors.StartupError(
+            f"LOOPAI_CACHE_TTL_S={settings.cache_ttl_s}: must not exceed {CACHE_TTL_S_MOST}, a year"
+        )
+    if not subjects.is_name(settings.cache_namespace):
+        raise errors.StartupError(
+            f"LOOPAI_CACHE_NAMESPACE={settings.cache_namespace!r}: expected 1 to 128 letters, "
+            "digits, '.', '_' or '-', the first a letter or digit"
+        )
+
+
+def _wrong_with_redis(url: str) -> str | None:
+    """What *url* has that the URL of a Redis has not, without a word of its password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "it is no URL, or its port is no number up to 65535"
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        return "it does not begin with redis://, rediss:// or unix://"
+    if parts.query or parts.fragment:
+        return "it has a query or a fragment"
+    path = parts.path.strip("/")
+    if parts.scheme == "unix":
+        return None if path else "it names no socket"
+    if not parts.hostname or port == 0:
+        return "it names no host, or port 0"
+    # Not quoted: an unescaped slash in a password leaves half of it here.
+    is_number = path.isascii() and path.isdecimal()
+    return None if is_number or not path else "what follows the host is no number of a database"

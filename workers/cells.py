@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection
 
 from loopai import errors
-from loopai.catalog import catalog, exchange
-from loopai.catalog.stores import store as stores
+from loopai.catalog import catalog, library
 from loopai.sandbox import doctor, limits, pool
 from streams.messages import Language
 from workers import metrics, runtime
@@ -24,10 +23,8 @@ async def opened(
         await doctor.require(bounds, languages=languages)
     except doctor.Unavailable as error:
         raise errors.StartupError(f"the sandbox does not work here: {error}") from error
-    async with (
-        stores.opened(host.settings.store, writes=writes) as texts,
-        catalog.Catalog(host.connection, exchange.Shared(texts, host.connection)).opened() as known,
-    ):
+    opening = library.opened(host.settings, host.connection, host.registry, writes=writes)
+    async with opening as known:
         cells = pool.CellPool(
             bounds, cells_max=cells_max, memory_bytes_max=host.settings.cells_bytes_max
         )

@@ -33,6 +33,7 @@ from workers import (
     slots,
     texts,
     verdict,
+    warming,
 )
 
 NAME: Final = "executor"
@@ -65,6 +66,9 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
         opened_cells as (known, running),
         _events(host.connection) as shown,
         cancellations.Cancellations(host.connection).opened() as cancelled,
+        warming.Warmer(host.connection, known, languages=languages).opened(
+            bytes_max=host.settings.cache_bytes_max
+        ),
     ):
         executor = Executor(
             host.connection,
@@ -159,7 +163,6 @@ class Executor:
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
-        self._texts = texts.Texts(known)
         self._rates = rates.Rates()
         self._desk = desk.Desk(weights)
 
@@ -356,7 +359,7 @@ class Executor:
         now_ms, run_ms_max = this.started_us / 1000, self._run_ms_max
         tenant = this.order.tenant
         try:
-            text = await self._texts.program(tenant, artifact)
+            text = await texts.program_of(self._catalog, tenant, artifact)
         except stores.StoreError as error:
             if this.order.attempt < topology.MAX_DELIVER:
                 # Another worker may have it in memory, and an endpoint may come back.

@@ -27,10 +27,11 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
     async with contextlib.AsyncExitStack() as stack:
         own = await stack.enter_async_context(stores.opened(host.settings.store))
         await stack.enter_async_context(exchange.served(host.connection, own, site))
-        shared = exchange.Shared(own, host.connection)
-        known = catalog.Catalog(host.connection, shared)
+        # Without a cache: what lies in the store is what matters.
+        texts = exchange.Exchanged(own, host.connection)
+        known = catalog.Catalog(host.connection, own, texts)
         await stack.enter_async_context(known.opened())
-        following = sync.Sync(known, shared, site=site)
+        following = sync.Sync(known, texts, own, site=site)
         known.on_change.append(following.note)
         await stack.enter_async_context(_running(host, following))
         yield runtime.Pool(

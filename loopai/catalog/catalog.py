@@ -1,6 +1,7 @@
 """Tasks, artifact versions and rollouts: reads from memory, writes by compare-and-set."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -8,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from loopai import errors
-from loopai.catalog import mirror, shelf
+from loopai.catalog import mirror, shelf, unknown
 from loopai.catalog.stores import store as stores
 from streams import codec, ids, messages, store, subjects, topology
 from streams.connection import Connection
@@ -26,19 +27,22 @@ class Catalog:
 
     Reads come from memory, which lags the bus by 2-3 ms. Whoever writes waits until memory has it;
     whoever misses something waits until memory has caught up and looks again, so what one process
-    wrote another finds.
+    wrote another finds. Texts go through *texts*, such as a cache, or straight to *own*.
     """
 
-    def __init__(self, connection: Connection, texts: stores.Store) -> None:
+    def __init__(
+        self, connection: Connection, own: stores.Store, texts: stores.Texts | None = None
+    ) -> None:
         self._tasks = store.Bucket(connection, topology.TASKS, codec.TASK)
         self._artifacts = store.Bucket(connection, topology.ARTIFACTS, codec.ARTIFACT)
         self._rollouts = store.Bucket(connection, topology.ROLLOUTS, codec.ROLLOUT)
-        self._texts = texts
+        self._texts = texts or own
         self.on_change: list[Callable[[str, int | None], None]] = []
         """Told of every change that the watch brings: the task's id and the version that is new,
         or None where its rollout is."""
-        self._shelf = shelf.Shelf(texts)
+        self._shelf = shelf.Shelf(own)
         self._keys: dict[str, str] = {}  # task id → key in the tasks bucket
+        self._unknown = unknown.Unknown()
         self._heads = mirror.Mirror(
             connection, topology.TASKS, codec.TASK_HEAD, on_change=self._task_changed
         )
@@ -62,14 +66,27 @@ class Catalog:
     # --- tasks ---------------------------------------------------------------------------------
 
     async def task(self, tenant: str, reference: str) -> TaskHead:
-        """The task of *tenant* with the id or name *reference*. TASK_NOT_FOUND."""
+        """The task of *tenant* with the id or name *reference*. TASK_NOT_FOUND.
+
+        Of one that was not there the bus is asked again after a second. Until then a new one is
+        found when the watch has brought it.
+        """
         found = self.find(tenant, reference)
-        if found is None:
+        if found is None and self._may_be_new(tenant, reference):
             await self._heads.settle()
             found = self.find(tenant, reference)
+            if found is None:
+                self._unknown.add(tenant, reference, time.monotonic())
         if found is None:
             raise errors.ApiError("TASK_NOT_FOUND", f"no task {reference[:130]!r}")
         return found
+
+    def _may_be_new(self, tenant: str, reference: str) -> bool:
+        """Whether the bus may know *reference*, which memory does not."""
+        # What is neither name nor id can never be one.
+        return subjects.is_name(reference) and not self._unknown.holds(
+            tenant, reference, time.monotonic()
+        )
 
     def find(self, tenant: str, reference: str) -> TaskHead | None:
         """The same as far as memory knows, which lags the bus by 2-3 ms."""
@@ -255,9 +272,9 @@ class Catalog:
         """Task id and number of every version."""
         return [(task_id, each) for task_id, found in self._versions.items() for each in found]
 
-    def rollouts(self) -> list[str]:
-        """Ids of the tasks that have one."""
-        return list(self._rollout_mirror.entries)
+    def rollouts(self) -> list[Rollout]:
+        """Of all tasks."""
+        return [entry.value for entry in self._rollout_mirror.entries.values()]
 
     def _rollout_changed(self, change: store.Change[Rollout]) -> None:
         if change.value is not None:

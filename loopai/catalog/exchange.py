@@ -11,7 +11,6 @@ from nats.aio.msg import Msg
 from loopai.catalog.stores import store
 from streams import subjects
 from streams.connection import Connection
-from streams.messages import ProgramArtifact
 
 log = structlog.get_logger()
 
@@ -20,7 +19,7 @@ ANSWER_S: Final = 2.0
 
 
 @contextlib.asynccontextmanager
-async def served(connection: Connection, own: store.Store, site: str) -> AsyncIterator[None]:
+async def served(connection: Connection, own: store.Texts, site: str) -> AsyncIterator[None]:
     """Give others the texts that *own* has, while inside. One process of *site* answers each."""
 
     async def asked(message: Msg) -> None:
@@ -39,11 +38,10 @@ async def served(connection: Connection, own: store.Store, site: str) -> AsyncIt
             await subscription.unsubscribe()
 
 
-class Shared:
-    """A site's own store, which takes over from other sites what it lacks or has damaged."""
+class Exchanged:
+    """The texts of a site's own store, and from other sites those that it lacks or has damaged."""
 
-    def __init__(self, own: store.Store, connection: Connection) -> None:
-        self.url = own.url
+    def __init__(self, own: store.Texts, connection: Connection) -> None:
         self._own = own
         self._connection = connection
 
@@ -64,21 +62,6 @@ class Shared:
         except store.StoreError as error:
             log.warning("program not kept", digest=digest, reason=str(error))
         return code
-
-    async def has(self, digest: str) -> bool:
-        return await self._own.has(digest)
-
-    async def shelve(self, tenant: str, task: str, artifact: ProgramArtifact) -> None:
-        await self._own.shelve(tenant, task, artifact)
-
-    async def shown(self, tenant: str, task: str, version: int) -> ProgramArtifact | None:
-        return await self._own.shown(tenant, task, version)
-
-    async def point(self, tenant: str, task: str, version: int | None) -> None:
-        await self._own.point(tenant, task, version)
-
-    async def close(self) -> None:
-        await self._own.close()
 
     async def _fetched(self, digest: str) -> str | None:
         try:

@@ -38,6 +38,9 @@ class Mirror(Generic[M]):
         self._moved = asyncio.Condition()
         self._complete = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._asking = asyncio.Lock()
+        self._next_settle: asyncio.Task[None] | None = None
+        self._settles: set[asyncio.Task[None]] = set()
         self.entries: dict[str, store.Entry[M]] = {}
         self.heard_at: dict[str, float] = {}
         """When a key was last set, by `time.monotonic`: what a TTL is measured from."""
@@ -52,16 +55,35 @@ class Mirror(Generic[M]):
             self._task.result()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._settles, *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settle(self) -> None:
         """Wait until everything written before this call is seen; 1 s at most.
 
-        For the rare reader who misses something that a colleague may have written just now.
+        For the rare reader who misses something that a colleague may have written just now. Many
+        at once share the question: one is on its way at a time, whoever else comes waits for the
+        next.
         """
-        await self.reach(await self._bucket.last_revision())
+        if self._next_settle is None:
+            self._next_settle = asyncio.create_task(self._settle())
+            self._settles.add(self._next_settle)
+            self._next_settle.add_done_callback(self._settled)
+        await asyncio.shield(self._next_settle)
+
+    async def _settle(self) -> None:
+        async with self._asking:
+            # The answer may be from before whoever comes from now on: they wait for the next.
+            self._next_settle = None
+            target = await self._bucket.last_revision()
+        await self.reach(target)
+
+    def _settled(self, settle: asyncio.Task[None]) -> None:
+        self._settles.discard(settle)
+        if not settle.cancelled():
+            settle.exception()  # told to those who wait; there may be none left
 
     async def reach(self, target: int) -> None:
         """Wait until revision *target* is seen, such as one just written; 1 s at most."""

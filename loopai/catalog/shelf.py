@@ -18,16 +18,16 @@ SHOW_S_MAX: Final = 2.0
 class Shelf:
     """The catalogue is the truth. What fails here is logged, and no error of the change itself."""
 
-    def __init__(self, texts: store.Store) -> None:
-        self._texts = texts
+    def __init__(self, shown: store.Shelves) -> None:
+        self._shown = shown
 
     async def show(self, task: TaskHead, artifact: ProgramArtifact) -> bool:
         """Show *artifact* as a version of *task*; whether that went well."""
-        return await self._tried(task, self._texts.shelve(task.tenant, task.name, artifact))
+        return await self._tried(task, self._shown.shelve(task.tenant, task.name, artifact))
 
     async def point(self, task: TaskHead | TaskSpecification, version: int | None) -> bool:
         """Show *version* as the one that answers; whether that went well."""
-        return await self._tried(task, self._texts.point(task.tenant, task.name, version))
+        return await self._tried(task, self._shown.point(task.tenant, task.name, version))
 
     async def _tried(self, task: TaskHead | TaskSpecification, showing: Awaitable[None]) -> bool:
         try:

@@ -47,10 +47,16 @@ class _Pending(msgspec.Struct):
 
 
 class Sync:
-    """Follows the registry of *known* into *own*. `run` it for as long as it should."""
+    """Follows the registry of *known* into *own*, with *texts* that it has or gets from others.
 
-    def __init__(self, known: catalog.Catalog, own: store.Store, *, site: str) -> None:
+    `run` it for as long as it should.
+    """
+
+    def __init__(
+        self, known: catalog.Catalog, texts: store.Texts, own: store.Store, *, site: str
+    ) -> None:
         self._catalog = known
+        self._texts = texts
         self._store = own
         self._site = site
         self._pending: dict[Change, _Pending] = {}
@@ -69,8 +75,8 @@ class Sync:
         loop = asyncio.get_running_loop()
         for task_id, version in self._catalog.versions():
             self.note(task_id, version)
-        for task_id in self._catalog.rollouts():
-            self.note(task_id, None)
+        for rollout in self._catalog.rollouts():
+            self.note(rollout.task_id, None)
         checking = asyncio.create_task(self._check())
         try:
             while True:
@@ -130,7 +136,7 @@ class Sync:
         shown = await self._store.shown(task.tenant, task.name, version)
         if shown is not None and shown.digest != artifact.digest:
             self._conflict(task.tenant, task.name, artifact, shown.digest)
-        await self._store.get(artifact.digest)
+        await self._texts.get(artifact.digest)
         await self._store.shelve(task.tenant, task.name, artifact)
 
     async def _point(self, task_id: str) -> None:

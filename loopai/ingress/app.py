@@ -12,8 +12,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.catalog import catalog, exchange, mirror
-from loopai.catalog.stores import store as stores
+from loopai.catalog import library, mirror
 from loopai.ingress import (
     artifacts,
     batch,
@@ -71,9 +70,8 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         workers = mirror.Mirror(connection, topology.WORKERS, codec.WORKER)
         stack.push_async_callback(workers.stop)
         await workers.start()
-        texts = await stack.enter_async_context(stores.opened(settings.store))
         known = await stack.enter_async_context(
-            catalog.Catalog(connection, exchange.Shared(texts, connection)).opened()
+            library.opened(settings, connection, metrics.registry, writes=True)
         )
         sites = mirror.Mirror(connection, topology.SITES, codec.SITE)
         stack.push_async_callback(sites.stop)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.catalog.catalog import new_artifact
-from loopai.ingress import admit, bodies, problems, services
+from loopai.ingress import admit, bodies, problems, services, tags
 from loopai.synthesis import screening
 from streams import topology
 from streams.messages import Isolation, Language, ProgramArtifact, TaskHead
@@ -106,8 +106,7 @@ async def program(request: Request) -> Response:
     # task, whose version 1 is another program.
     by_id = request.path_params["task"] == task.id
     headers = {"ETag": tag, "Cache-Control": FOR_EVER if by_id else ASK_AGAIN}
-    known = request.headers.get("if-none-match", "")
-    if tag in known or known.strip() == "*":
+    if tags.names(request.headers.getlist("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     code = await services.of(request).catalog.code(artifact)
     return Response(

@@ -88,6 +88,7 @@ def test_metrics_are_shown_only_where_they_are_asked_for():
         ({"LOOPAI_TIMEOUT_MS_MAX": "3540001"}, "LOOPAI_TIMEOUT_MS_MAX"),
         ({"LOOPAI_CELL_MEMORY_BYTES_MAX": str(2**26 - 1)}, "LOOPAI_CELL_MEMORY_BYTES_MAX"),
         ({"LOOPAI_LOG_LEVEL": "loud"}, "LOOPAI_LOG_LEVEL"),
+        ({"LOOPAI_CACHE_TTL_S": "31622401"}, "LOOPAI_CACHE_TTL_S"),
         ({"LOOPAI_BODY_BYTES_MAX": str(topology.MESSAGE_BYTES_MAX)}, "LOOPAI_BODY_BYTES_MAX"),
     ],
 )
@@ -95,6 +96,60 @@ def test_limits_that_contradict_each_other_stop(environment, named):
     """Relations between limits are checked at the start, not found out under load."""
     with pytest.raises(errors.StartupError, match=named):
         settings.read(environment)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://localhost",
+        "redis://user:p%40ss%2Fw@h:6379/3",
+        "rediss://cache.example:6380/0",
+        "redis://[::1]:6379",
+        "unix:///run/redis.sock",
+        "",
+    ],
+)
+def test_the_url_of_a_redis_is_taken_as_it_is(value):
+    """With a user, a port, a database, over TLS or by a socket; empty is none."""
+    assert settings.read({"LOOPAI_REDIS_URL": value}).redis_url == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "reason"),
+    [
+        ("localhost:6379", "localhost:6379", "does not begin with"),
+        ("http://u:secret@localhost", "http://***@localhost", "does not begin with"),
+        ("u:secret@localhost", "***@localhost", "does not begin with"),
+        ("redis://u:se@cret@h:port", "redis://***@h:port", "no number up to 65535"),
+        ("redis://:secret@h:65536", "redis://***@h:65536", "no number up to 65535"),
+        ("redis://u:secret@", "redis://***@", "no host"),
+        ("redis://h:0", "redis://h:0", "port 0"),
+        ("redis://", "redis://", "no host"),
+        ("redis://u:secret@[::1", "redis://***@[::1", "no URL"),
+        ("redis://h/first", "redis://h/first", "no number of a database"),
+        ("redis://h/٣", "redis://h/٣", "no number of a database"),
+        ("redis://u:p/secret@h:6379", "redis://***@h:6379", "no number up to 65535"),
+        ("redis://u:1/secret@h:6379", "redis://***@h:6379", "no number of a database"),
+        ("redis://h?password=secret", "redis://h?***", "a query"),
+        ("unix://", "unix://", "no socket"),
+    ],
+)
+def test_a_url_that_is_none_stops_without_its_password(value, shown, reason):
+    """The variable, what it is set to, what is wrong, and what was expected."""
+    with pytest.raises(errors.StartupError) as caught:
+        settings.read({"LOOPAI_REDIS_URL": value})
+    said = str(caught.value)
+    assert said.startswith(f"LOOPAI_REDIS_URL={shown!r}: ")
+    assert reason in said
+    assert "expected redis://" in said
+    assert "cret" not in said.partition("; expected")[0]
+
+
+@pytest.mark.parametrize("value", ["", "a:b", "-a", "a b", "a" * 129])
+def test_a_bad_namespace_stops_by_the_name_of_its_variable(value):
+    """It is a part of keys that others may have to read."""
+    with pytest.raises(errors.StartupError, match="LOOPAI_CACHE_NAMESPACE"):
+        settings.read({"LOOPAI_CACHE_NAMESPACE": value})
 
 
 @pytest.mark.parametrize("value", ["", "maybe", "2", "on"])

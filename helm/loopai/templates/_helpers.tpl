@@ -37,6 +37,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   {{- end }}
 {{- end -}}
 
+{{/* Where the Redis is, as an environment variable; nothing where there is none. */}}
+{{- define "loopai.redisUrl" -}}
+{{- if or .Values.redis.url .Values.redis.urlSecret.name -}}
+- name: LOOPAI_REDIS_URL
+  {{- if .Values.redis.urlSecret.name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.redis.urlSecret.name }}
+      key: {{ .Values.redis.urlSecret.key }}
+  {{- else }}
+  value: {{ .Values.redis.url | quote }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* What a Prometheus that goes by annotations looks for: (dict "port" number). */}}
 {{- define "loopai.scraped" -}}
 prometheus.io/scrape: "true"
@@ -141,6 +156,9 @@ spec:
           command: ["python", "-m", "workers", {{ .pool | quote }}]
           env:
             {{- include "loopai.natsUrl" .root | nindent 12 }}
+            {{- with include "loopai.redisUrl" .root }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- if $port }}
             - name: LOOPAI_METRICS
               value: 0.0.0.0:{{ $port }}

@@ -49,12 +49,6 @@ class FilesystemStore:
         text = await self._do("read", path, lambda: self._read(path))
         return store.verified(text, digest, path)
 
-    async def has(self, digest: str) -> bool:
-        with contextlib.suppress(store.Missing):
-            path = self._root / store.by_digest(digest)
-            return await self._do("read", path, lambda: self._found(path).is_file())
-        return False
-
     async def shelve(self, tenant: str, task: str, artifact: ProgramArtifact) -> None:
         shelf = self._root / store.shelf(tenant, task)
         version = shelf / store.version_name(artifact.version)

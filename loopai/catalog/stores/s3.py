@@ -87,14 +87,6 @@ class S3Store:
         key = store.by_digest(digest)
         return store.verified(await self._read(key), digest, self._named(key))
 
-    async def has(self, digest: str) -> bool:
-        with contextlib.suppress(store.Missing):
-            key = store.by_digest(digest)
-            async with self._asked("read", key):
-                await self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
-            return True
-        return False
-
     async def shelve(self, tenant: str, task: str, artifact: ProgramArtifact) -> None:
         shelf = f"{store.shelf(tenant, task)}/{store.version_name(artifact.version)}"
         text = (await self.get(artifact.digest)).encode()

@@ -38,15 +38,8 @@ class DigestMismatch(StoreError):  # noqa: N818 (it says what is the matter)
     """What lies in the store is not what was put there: it must not run."""
 
 
-class Store(Protocol):
-    """Texts by digest; and beside them, for people to read, which version of which task they are.
-
-    Any number of processes may use one place. All methods raise StoreError. Whoever opened a store
-    closes it.
-    """
-
-    url: str
-    """Where it is, as configured, without secrets."""
+class Texts(Protocol):
+    """Texts by digest. All methods raise StoreError."""
 
     async def put(self, code: str) -> str:
         """Store *code* durably; its digest. What is there and intact is left alone."""
@@ -54,8 +47,9 @@ class Store(Protocol):
     async def get(self, digest: str) -> str:
         """The text of *digest*, checked. Missing, DigestMismatch."""
 
-    async def has(self, digest: str) -> bool:
-        """Whether there is a text of *digest*; `get` tells whether it is intact."""
+
+class Shelves(Protocol):
+    """Beside the texts, for people to read: which version of which task they are. StoreError."""
 
     async def shelve(self, tenant: str, task: str, artifact: ProgramArtifact) -> None:
         """Show *artifact*, whose text was put, as a version of *task*. Repeating changes nothing.
@@ -68,6 +62,13 @@ class Store(Protocol):
 
     async def point(self, tenant: str, task: str, version: int | None) -> None:
         """Show *version* as the active one of *task*; None: there is none."""
+
+
+class Store(Texts, Shelves, Protocol):
+    """One place for both, which any number of processes may use. Whoever opened it closes it."""
+
+    url: str
+    """Where it is, as configured, without secrets."""
 
     async def close(self) -> None: ...
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.ingress.problems import paths, problem
 from tests.system import UPPER, System
+from workers import executor, recorder
 
 ARTIFACTS = "/api/v1/tasks/upper/artifacts"
 REFUSED = {
@@ -88,8 +89,27 @@ async def test_a_program_is_read_once_and_cached_for_ever(front: System) -> None
         again = await front.http.get(f"{ARTIFACTS}/1/program", headers={"If-None-Match": tags})
         assert (again.status_code, again.content) == (304, b""), tags
         assert again.headers["etag"] == f'"{digest}"'
-    changed = await front.http.get(f"{ARTIFACTS}/1/program", headers={"If-None-Match": '"other"'})
-    assert changed.text == UPPER
+    for tags in ('"other"', digest, f'"x{digest}"', f'"a "{digest}"'):
+        changed = await front.http.get(f"{ARTIFACTS}/1/program", headers={"If-None-Match": tags})
+        assert (changed.status_code, changed.text) == (200, UPPER), tags
+    head = await front.http.head(f"{ARTIFACTS}/1/program")
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "cache-control", "content-type", "content-length"):
+        assert head.headers[name] == answer.headers[name]
+    again = await front.http.head(f"{ARTIFACTS}/1/program", headers={"If-None-Match": "*"})
+    assert again.status_code == 304
+
+
+async def test_a_program_is_read_from_the_store_once(front: System, other: System) -> None:
+    """Further requests come out of the memory of the ingress, which is counted."""
+    await front.create()
+    for _ in range(3):
+        assert (await other.http.get(f"{ARTIFACTS}/1/program")).text == UPPER
+        assert (await other.http.get(f"{ARTIFACTS}/1")).json()["code"] == UPPER
+    lines = (await other.http.get("/metrics")).text.splitlines()
+    assert 'loopai_cache_reads_total{layer="store",result="hit"} 1.0' in lines
+    assert 'loopai_cache_reads_total{layer="memory",result="hit"} 5.0' in lines
+    assert "loopai_cache_breaker_open 0.0" in lines
 
 
 async def test_versions_that_are_not_there_are_not_found(front: System) -> None:
@@ -177,21 +197,27 @@ async def test_a_store_that_cannot_be_written_refuses_and_keeps_nothing(front: S
     assert (await front.http.post(ARTIFACTS, json={"code": UPPER})).json()["version"] == 1
 
 
-async def test_a_damaged_program_is_neither_shown_nor_run(system: System) -> None:
-    """Another text in the store: readers get a 500, executions are told, none has its output."""
-    await system.create()
+async def test_a_damaged_program_is_neither_shown_nor_run(front: System, other: System) -> None:
+    """Another text in the store: readers get a 500, executions are told, none has its output.
+
+    Of those that do not have the text in memory: for the one that stored it nothing is amiss.
+    """
+    await front.create()
     digest = hashlib.sha256(UPPER.encode()).hexdigest()
-    path = Path(system.settings.data_dir) / "artifacts" / "by-digest" / digest[:2] / digest
+    path = Path(front.settings.data_dir) / "artifacts" / "by-digest" / digest[:2] / digest
     path.unlink()
     path.write_text(UPPER.replace("upper", "lower"))
     for read in (f"{ARTIFACTS}/1/program", f"{ARTIFACTS}/1"):
-        assert digest in problem(await system.http.get(read), "PROGRAM_DAMAGED")["detail"]
-    ended = (await system.execute("Secret", timeout_ms=60_000)).json()
+        assert digest in problem(await other.http.get(read), "PROGRAM_DAMAGED")["detail"]
+    assert (await front.http.get(f"{ARTIFACTS}/1/program")).text == UPPER
+    for pool in (executor, recorder):
+        await front.start_pool(pool)
+    ended = (await front.execute("Secret", timeout_ms=60_000)).json()
     assert (ended["status"], ended["output"], ended["version"]) == ("rejected", None, 1)
     assert ended["error"]["type"] == "PROGRAM_DAMAGED"
     assert digest in ended["error"]["message"]
-    looked_up = (await system.http.get(f"/api/v1/executions/{ended['id']}")).json()
+    looked_up = (await front.http.get(f"/api/v1/executions/{ended['id']}")).json()
     assert looked_up["error"] == ended["error"]
-    assert (await system.bus.jetstream.stream_info("DEAD")).state.messages == 0
-    await system.http.post(ARTIFACTS, json={"code": UPPER})
-    assert (await system.execute("mended")).json()["output"] == "MENDED"
+    assert (await front.bus.jetstream.stream_info("DEAD")).state.messages == 0
+    await front.http.post(ARTIFACTS, json={"code": UPPER})
+    assert (await front.execute("mended")).json()["output"] == "MENDED"

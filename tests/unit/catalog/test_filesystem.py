@@ -82,7 +82,6 @@ async def test_texts_of_earlier_versions_are_found(tmp_path):
     old.parent.mkdir()
     old.write_text(CODE)
     there = filesystem.FilesystemStore(tmp_path)
-    assert await there.has(NAME)
     assert await there.get(NAME) == CODE
     await there.shelve("default", "upper", _artifact())
     assert (tmp_path / "default/upper/v1/program.py").read_text() == CODE

@@ -44,9 +44,9 @@ def service(name: str) -> str:
 
 
 def test_compose_has_a_service_for_every_pool() -> None:
-    """One word names a pool everywhere; beside them ingress, broker, provisioning."""
+    """One word names a pool everywhere; beside them ingress, broker, provisioning, cache."""
     names = set(re.findall(r"^  (\w+):$", section(COMPOSE, "services"), re.MULTILINE))
-    assert names == {*SERVICES, "nats", "provision"}
+    assert names == {*SERVICES, "nats", "provision", "redis"}
 
 
 def test_the_chart_has_a_deployment_and_values_for_every_pool() -> None:
@@ -99,12 +99,22 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 
 def test_the_chart_takes_every_setting_that_it_does_not_make_itself() -> None:
     """`settings:` in the values knows the same names as the code; no pod shares a port."""
-    made = {"nats_url", "http", "http_shared", "data_dir", "metrics"}
+    made = {"nats_url", "redis_url", "http", "http_shared", "data_dir", "metrics"}
     known = SCHEMA["properties"]["settings"]["properties"]
     assert set(known) == set(Settings.__struct_fields__) - made
     for name, schema in known.items():
         kind = "integer" if isinstance(getattr(Settings(), name), int) else None
         assert schema.get("type") == kind
+
+
+def test_those_who_read_programs_are_told_of_the_redis() -> None:
+    """In compose it is there; in the chart its URL is a value, or a secret where it is one."""
+    assert "LOOPAI_REDIS_URL: redis://redis:6379/0\n" in section(COMPOSE, "x-loopai")
+    assert 'include "loopai.redisUrl"' in TEMPLATES["ingress.yaml"]
+    assert 'include "loopai.redisUrl"' in TEMPLATES["_helpers.tpl"]
+    assert "name: LOOPAI_REDIS_URL" in TEMPLATES["_helpers.tpl"]
+    values = section((CHART / "values.yaml").read_text(), "redis")
+    assert re.search(r'^  url: ""$', values, re.MULTILINE)
 
 
 def test_the_broker_takes_our_largest_message() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
@@ -9,16 +10,28 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loopai import errors, settings
+from loopai.catalog.cache import cache, memory
+from loopai.catalog.stores import filesystem
 from loopai.cli import main
 from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
 from loopai.observe import metrics as observed
 from loopai.sandbox import limits, modules, outcome, pool, statistics
-from streams import topology
-from workers import metrics
+from streams import messages, topology
+from workers import metrics, syncer
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+STATE = messages.SiteState(
+    site="main",
+    store="file:///",
+    versions=0,
+    missing=0,
+    lag_s=0.0,
+    conflicts=0,
+    updated_at=datetime.now(UTC),
+)
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -112,6 +125,9 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     ingress.request_seconds.labels("route").observe(1)
     ingress.executions.labels("success").inc()
     workers = CollectorRegistry()
+    texts = cache.ProgramCache(filesystem.FilesystemStore(Path()), memory.Memory(1))
+    workers.register(texts.collector())
+    workers.register(syncer.SyncCollector(STATE))
     workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int, int))
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
