@@ -57,6 +57,7 @@ class Shadows:
         languages: frozenset[Language],
         run_ms_max: int,
         worker: str,
+        batch_s_max: float = BATCH_S_MAX,
     ) -> None:
         self._connection = connection
         self._catalog = known
@@ -65,6 +66,7 @@ class Shadows:
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
+        self._batch_s_max = batch_s_max
         self._queue: deque[_Work] = deque()
         self._queued = 0
         self._queued_bytes = 0
@@ -114,7 +116,7 @@ class Shadows:
                 work = self._queue.popleft()
                 recorded = 0
                 try:
-                    async with asyncio.timeout(BATCH_S_MAX):
+                    async with asyncio.timeout(self._batch_s_max):
                         recorded = await self._recorded(work)
                 except Exception as error:  # noqa: BLE001 (nothing may end the ones to come)
                     reason = f"{type(error).__name__}: {error}"
