@@ -35,13 +35,16 @@ ITEMS_A_TURN: Final = 32
 
 
 class _Work(msgspec.Struct, frozen=True):
-    """Executions of one delivery that are to be run again."""
+    """Executions of one delivery that are to be run again, and no others."""
 
     order: verdict.Order
     task_id: str
     version: int
-    items: Sequence[ExecuteItem]
     size_bytes: int
+
+    @property
+    def items(self) -> Sequence[ExecuteItem]:
+        return self.order.batch.items
 
 
 class Shadows:
@@ -91,11 +94,11 @@ class Shadows:
         rollout = self._catalog.known_rollout(records[order.batch.items[0].id].task_id)
         if rollout is None or rollout.shadow is None:
             return
-        items = [
+        items = tuple(
             item
             for item in order.batch.items
             if item.version is None and _was_run(records[item.id], but_not_by=rollout.shadow)
-        ]
+        )
         size_bytes = sum(len(item.input) for item in items)
         if (
             self._queued + len(items) > QUEUED_MAX
@@ -106,8 +109,10 @@ class Shadows:
         if items:
             self._queued += len(items)
             self._queued_bytes += size_bytes
-            work = _Work(order, rollout.task_id, rollout.shadow, items, size_bytes)
-            self._queue.append(work)
+            # Without the others, whose inputs would be kept as well.
+            batch = msgspec.structs.replace(order.batch, items=items)
+            mine = msgspec.structs.replace(order, batch=batch)
+            self._queue.append(_Work(mine, rollout.task_id, rollout.shadow, size_bytes))
             self._offered.set()
 
     async def _run(self) -> None:
