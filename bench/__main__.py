@@ -1,9 +1,9 @@
 """`python -m bench [NAME …]`: measures, and prints one table a part.
 
 Without a name: all but soak, half an hour. http takes nine minutes with its defaults, fairness
-five, scale four. http, latency, overload, profile, scale and memory need wrk, http and cache
-redis-server, and http what `make bench` installs into .venv-bench. soak takes three more. The exit
-code is 1 where a target is missed or something fails.
+five, scale four. http, latency, overload, profile, scale, memory and rollout need wrk, http and
+cache redis-server, and http what `make bench` installs into .venv-bench. soak takes three more. The
+exit code is 1 where a target is missed or something fails.
 """
 
 import argparse
@@ -31,6 +31,7 @@ DEFAULT_PARTS = (
     "profile",
     "scale",
     "memory",
+    "rollout",
     "sandbox",
     "cache",
 )

@@ -23,7 +23,11 @@ CODES: Final[dict[str, Code]] = {
     "METHOD_NOT_ALLOWED": Code(405, "The path exists, but not for this method."),
     "TASK_ALREADY_EXISTS": Code(409, "The tenant has a task of this name already."),
     "NO_ACTIVE_VERSION": Code(409, "The task has no active version to execute."),
-    "ARTIFACT_NOT_ACTIVATABLE": Code(409, "A draft or failed artifact cannot become active."),
+    "NO_PREVIOUS_VERSION": Code(409, "No other version was active before: there is no way back."),
+    "NO_CANARY": Code(409, "The task has no canary to promote."),
+    "ARTIFACT_NOT_ACTIVATABLE": Code(
+        409, "A draft or failed artifact cannot answer, unless it is forced."
+    ),
     "INPUT_IDLE": Code(
         408, "A stream of items brought none for too long, while none was on its way."
     ),

@@ -51,6 +51,7 @@ def batch(
         deadline_ms=published_ms + timeout_ms,
         force_validation=request.force_validation,
         trace_id=request.trace_id,
+        routing_key=request.routing_key,
     )
     return ExecuteBatch(items=(item,))
 

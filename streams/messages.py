@@ -6,12 +6,16 @@ is nested (ADR 0005). New fields need defaults: tests/contract/ holds goldens of
 """
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 EncodedJson: TypeAlias = bytes
 """UTF-8 JSON text, carried from the HTTP body to the program and back without decoding."""
+
+ROUTING_KEY_CHARACTERS_MAX: Final = 256
+RoutingKey = Annotated[str, msgspec.Meta(min_length=1, max_length=ROUTING_KEY_CHARACTERS_MAX)]
+"""What a caller is told apart by, such as a user's id: one key lands on one side of a canary."""
 
 Language = Literal["python", "javascript", "typescript", "csharp"]
 ArtifactStatus = Literal["draft", "validated", "active", "deprecated", "failed"]
@@ -19,6 +23,10 @@ ExecutionStatus = Literal["success", "error", "timeout", "rejected", "cancelled"
 OperationStatus = Literal["queued", "running", "succeeded", "failed"]
 Strategy = Literal["rule", "ml", "hybrid", "dsl", "auto", "manual"]
 Isolation = Literal["shared", "batch", "call"]
+RolloutAction = Literal[
+    "activate", "rollback", "promote", "canary", "canary_off", "shadow", "shadow_off"
+]
+"""The first three change which version is active."""
 Lane = Literal["interactive", "bulk"]
 Runtime = Literal["python", "deno"]
 """What runs the programs of one language or of several; `topology.RUNTIMES` says which."""
@@ -129,18 +137,30 @@ class ProgramArtifact(Message, frozen=True, kw_only=True):
 
 
 class RolloutChange(Message, frozen=True, kw_only=True):
+    """One line of a rollout's history."""
+
     at: datetime
     by: str
-    action: Literal["activate", "rollback"]
+    action: RolloutAction
     version: int
+    """What it is about: of `canary_off` and `shadow_off` the version that it ended for."""
     previous: int | None = None
+    """The version that had the same role before."""
+    percent: float | None = None
+    """Of a canary."""
+    forced: bool = False
+    """The version is a draft, or failed, and whoever did it insisted."""
 
 
 class Canary(Message, frozen=True, kw_only=True):
+    """A version that answers a share of the executions (ADR 0019)."""
+
     version: int
     percent: float
+    """More than 0 and up to 100, in hundredths."""
     stage: int = 0
     started_at: datetime
+    """When this version became the canary; a change of its share leaves it."""
 
 
 class Rollout(Message, frozen=True, kw_only=True):
@@ -150,6 +170,7 @@ class Rollout(Message, frozen=True, kw_only=True):
     active: int | None = None
     canary: Canary | None = None
     shadow: int | None = None
+    """Runs what has been answered once more; nobody is answered with it."""
     history: tuple[RolloutChange, ...] = ()
 
 
@@ -167,6 +188,8 @@ class ExecuteItem(Message, frozen=True, kw_only=True, gc=False):
     """Unix time in ms after which nobody waits and the item is not run."""
     force_validation: bool = False
     trace_id: str = ""
+    routing_key: RoutingKey | None = None
+    """Which side of a canary it is on; None: its id says."""
 
 
 class ExecuteBatch(Message, frozen=True, kw_only=True):
@@ -188,6 +211,7 @@ class ExecuteRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=T
     timeout_ms: int | None = None
     force_validation: bool = False
     trace_id: str = ""
+    routing_key: RoutingKey | None = None
 
 
 class Cancellation(Message, frozen=True, kw_only=True):
@@ -240,6 +264,8 @@ class ExecutionRecord(Message, frozen=True, kw_only=True, gc=False):
     worker: str = ""
     trace_id: str = ""
     executed_at: datetime
+    shadow: bool = False
+    """Run beside the answer, by the rollout's shadow version; its id is that of the answer."""
 
 
 class RecordBatch(Message, frozen=True, kw_only=True):

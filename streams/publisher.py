@@ -304,4 +304,4 @@ class GroupCommit:
 
 def weight(item: ExecuteItem) -> int:
     """Bytes that *item* counts for in a message, of `topology.BATCH_BYTES_MAX`."""
-    return len(item.input) + ITEM_OVERHEAD_BYTES
+    return len(item.input) + len(item.routing_key or "") + ITEM_OVERHEAD_BYTES

@@ -103,9 +103,13 @@ async def records(
     task: str | None = None,
     since: datetime | None = None,
     follow: bool = False,
+    shadow: bool = False,
 ) -> AsyncGenerator[messages.ExecutionRecord, None]:
-    """The audit log of a task, or of all tasks of *tenant*, oldest first; see `read`."""
-    subject = subjects.records(tenant, task)
+    """The audit log of a task, or of all tasks of *tenant*, oldest first; see `read`.
+
+    With *shadow* the runs of shadow versions instead, which are not part of it.
+    """
+    subject = (subjects.shadows if shadow else subjects.records)(tenant, task)
     reading = read(connection, topology.RECORDS.name, subject, since=since, follow=follow)
     async with contextlib.aclosing(reading) as stored:
         async for message in stored:

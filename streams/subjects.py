@@ -14,6 +14,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 GENERATE_ALL: Final = "loopai.v1.generate.>"
 VALIDATE_ALL: Final = "loopai.v1.validate.>"
 RECORD_ALL: Final = "loopai.v1.record.>"
+SHADOW_ALL: Final = "loopai.v1.shadow.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
 PROGRAM_ALL: Final = "loopai.v1.program.*"
@@ -181,6 +182,16 @@ def record(tenant: str, task: str) -> str:
 def records(tenant: str, task: str | None) -> str:
     """Filter on the records of one task, or of all tasks of *tenant*."""
     return record(tenant, task) if task else f"loopai.v1.record.{token(tenant)}.>"
+
+
+def shadow(tenant: str, task: str) -> str:
+    """Runs of the shadow version, which nobody was answered with (ADR 0019)."""
+    return f"loopai.v1.shadow.{token(tenant)}.{token(task)}"
+
+
+def shadows(tenant: str, task: str | None) -> str:
+    """Filter on the shadow runs of one task, or of all tasks of *tenant*."""
+    return shadow(tenant, task) if task else f"loopai.v1.shadow.{token(tenant)}.>"
 
 
 def event(kind: str, tenant: str, task: str) -> str:

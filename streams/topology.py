@@ -199,9 +199,10 @@ VALIDATE: Final = Stream(
 )
 RECORDS: Final = Stream(
     name="RECORDS",
-    subjects=(subjects.RECORD_ALL,),
+    # Shadow runs beside the records: what compares the two reads one stream, in its order.
+    subjects=(subjects.RECORD_ALL, subjects.SHADOW_ALL),
     retention="limits",
-    why="the audit log: what happened to every execution",
+    why="the audit log: what happened to every execution, and in the shadow of it",
     max_age_s=30 * DAY_S,
     max_bytes=16 * GIB,
 )

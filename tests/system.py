@@ -17,7 +17,7 @@ from loopai.embedded.broker import Broker
 from loopai.ingress import app, server
 from loopai.settings import Settings
 from streams import connection
-from streams.messages import Language, ProgramArtifact
+from streams.messages import ArtifactStatus, Language, ProgramArtifact
 from workers import executor, generator, recorder, runtime
 
 UPPER = "def run(input):\n    return input.upper()\n"
@@ -124,13 +124,19 @@ class System:
         return decoded
 
     async def store(
-        self, task_id: str, code: str, language: Language = "python", *, activate: bool = True
+        self,
+        task_id: str,
+        code: str,
+        language: Language = "python",
+        *,
+        activate: bool = True,
+        status: ArtifactStatus = "validated",
     ) -> ProgramArtifact:
         """A version as an upload leaves it, whether or not a worker is there to check it."""
         now = datetime.now(UTC)
         new = new_artifact(task_id, language=language, created_by="test", now=now)
         artifact: ProgramArtifact = await self.services.catalog.create_artifact(
-            msgspec.structs.replace(new, status="validated"), code
+            msgspec.structs.replace(new, status=status), code
         )
         if activate:
             await self.services.catalog.activate(artifact, by="test", now=now)

@@ -89,14 +89,19 @@ async def reply(
     # The caller knows what it sent; to take a few bytes out costs more than to send them.
     if sum(len(each.input or b"") for each in records) > INPUTS_BYTES_MAX:
         records = [msgspec.structs.replace(each, input=None) for each in records]
-    for _, payload in _messages(records):
+    for payload in payloads(records):
         await connection.client.publish(reply_to, payload)
+
+
+def payloads(records: Sequence[ExecutionRecord]) -> Iterator[bytes]:
+    """*records* encoded, in one message where they fit."""
+    return (payload for _, payload in _messages(records))
 
 
 def _messages(
     records: Sequence[ExecutionRecord],
 ) -> Iterator[tuple[Sequence[ExecutionRecord], bytes]]:
-    """*records* encoded, in one message where they fit."""
+    """The same, each payload with what is in it."""
     payload = codec.RECORDS.encode(RecordBatch(records=tuple(records)))
     if len(payload) <= MESSAGE_BYTES_MAX:
         yield records, payload

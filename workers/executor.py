@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from loopai import errors, settings
-from loopai.catalog import catalog, schemas
+from loopai.catalog import catalog, schemas, split
 from loopai.catalog.stores import store as stores
 from loopai.sandbox import outcome, pool, runtimes
 from streams import intake, publisher, replay, routing, subjects, topology
@@ -18,6 +18,7 @@ from streams.messages import (
     ExecutionRecord,
     Language,
     ProgramArtifact,
+    Rollout,
     Runtime,
     TaskHead,
 )
@@ -28,8 +29,10 @@ from workers import (
     cells,
     desk,
     events,
+    metrics,
     rates,
     runtime,
+    shadows,
     slots,
     texts,
     verdict,
@@ -69,6 +72,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
         warming.Warmer(host.connection, known, languages=languages).opened(
             bytes_max=host.settings.cache_bytes_max
         ),
+        _shadows(host, known, running, languages) as beside,
     ):
         executor = Executor(
             host.connection,
@@ -76,6 +80,7 @@ async def opened(host: runtime.Host) -> AsyncIterator[runtime.Pool]:
             running,
             shown,
             cancelled,
+            beside=beside,
             languages=languages,
             run_ms_max=host.settings.run_ms_max,
             worker=host.instance,
@@ -124,6 +129,30 @@ async def _events(connection: Connection) -> AsyncIterator[events.Events]:
         await shown.close()
 
 
+@contextlib.asynccontextmanager
+async def _shadows(
+    host: runtime.Host,
+    known: catalog.Catalog,
+    running: pool.CellPool,
+    languages: frozenset[Language],
+) -> AsyncIterator[shadows.Shadows]:
+    beside = shadows.Shadows(
+        host.connection,
+        known,
+        running,
+        languages=languages,
+        run_ms_max=host.settings.run_ms_max,
+        worker=host.instance,
+    )
+    shown = metrics.ShadowCollector(beside.counts)
+    host.registry.register(shown)
+    try:
+        async with beside.opened():
+            yield beside
+    finally:
+        host.registry.unregister(shown)
+
+
 def _languages(known: settings.Settings, here: frozenset[Language]) -> frozenset[Language]:
     """What this executor takes on: what runs *here*, or the part of it that it is told to."""
     wanted = known.runtimes_wanted
@@ -150,6 +179,7 @@ class Executor:
         shown: events.Events,
         cancelled: cancellations.Cancellations,
         *,
+        beside: shadows.Shadows,
         languages: frozenset[Language],
         run_ms_max: int,
         worker: str,
@@ -163,6 +193,7 @@ class Executor:
         self._languages = languages
         self._run_ms_max = run_ms_max
         self._worker = worker
+        self._shadows = beside
         self._rates = rates.Rates()
         self._desk = desk.Desk(weights)
 
@@ -199,6 +230,7 @@ class Executor:
             await self._forward(delivery, order, records, elsewhere.runtime)
         else:
             await self._reply(delivery, order, records)
+            self._shadows.offer(order, records)
 
     async def _settle(
         self, delivery: Delivery, order: verdict.Order, records: dict[str, ExecutionRecord]
@@ -315,19 +347,15 @@ class Executor:
         now_ms = this.started_us / 1000
         cancelled = self._cancelled.among(this.order.tenant, items)
         passed = not cancelled and verdict.admits_all(this.order, task, items, now_ms)
-        active = self._catalog.active_version(task.id)
+        rollout = self._catalog.known_rollout(task.id)
+        active = rollout.active if rollout is not None and rollout.canary is None else None
         if passed and active is not None and not any(item.version for item in items):
             return {active: items}, {}
         for number, item in enumerate(items, 1):
             ended = None if passed else verdict.admit(this.order, task, item, now_ms, cancelled)
             if ended is None:
                 try:
-                    # Memory knows the active one but in the moment after a first activation.
-                    version = (
-                        item.version
-                        or active
-                        or await self._catalog.require_active_version(task.id)
-                    )
+                    version = item.version or await self._chosen(task, rollout, item)
                 except errors.ApiError as error:
                     ended = verdict.refused(error)
                 else:
@@ -337,6 +365,13 @@ class Executor:
             if not passed and number % ITEMS_A_TURN == 0:
                 await asyncio.sleep(0)
         return {**by_version}, records
+
+    async def _chosen(self, task: TaskHead, rollout: Rollout | None, item: ExecuteItem) -> int:
+        """The version that *rollout* has for *item*. NO_ACTIVE_VERSION."""
+        if rollout is None or rollout.active is None:
+            # Memory knows the active one but in the moment after a first activation.
+            rollout = await self._catalog.require_rollout(task.id)
+        return split.version(rollout, item.id, item.routing_key)
 
     async def _artifact(self, task_id: str, version: int) -> ProgramArtifact | errors.ApiError:
         """The version, or why there is none. Elsewhere if its runtime is not here."""

@@ -133,6 +133,32 @@ class CellCollector(Collector):
         )
 
 
+class ShadowCounts:
+    """Executions that were to be run on a shadow version."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+        self.dropped = 0
+
+
+class ShadowCollector(Collector):
+    """What became of the work of shadow versions."""
+
+    def __init__(self, counts: ShadowCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the server's thread."""
+        found = {"recorded": self._counts.recorded, "dropped": self._counts.dropped}
+        yield _by(
+            "loopai_shadow_executions",
+            "Executions run beside their answers, or not.",
+            "result",
+            tuple(found),
+            found,
+        )
+
+
 def _by(
     name: str, meaning: str, label: str, known: Iterable[str], counts: Mapping[str, int]
 ) -> CounterMetricFamily:

@@ -129,6 +129,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time."""
     task: TaskHead | None = None
     """None where it never got to one."""
+    shadow: bool = False
 
     def records(
         self,
@@ -140,6 +141,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     ) -> list[ExecutionRecord]:
         """The audit's lines about *items*; *artifact* is None where they never got to one."""
         order, worker, started_us = self.order, self.worker, self.started_us
+        shadow = self.shadow
         tenant, name, attempt = order.tenant, order.task, order.attempt
         task_id = self.task.id if self.task else order.batch.task_id or ""
         program_id, version = (artifact.id, artifact.version) if artifact else (None, None)
@@ -171,6 +173,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
                     worker=worker,
                     trace_id=item.trace_id,
                     executed_at=executed_at,
+                    shadow=shadow,
                 )
             )
         return found

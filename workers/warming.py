@@ -65,7 +65,7 @@ class Warmer:
             return rates.get(rollout.task_id, 0.0), activated
 
         left = bytes_max
-        for rollout in sorted(self._catalog.rollouts(), key=urgency, reverse=True):
+        for rollout in sorted(self._catalog.known_rollouts(), key=urgency, reverse=True):
             artifacts = await self._artifacts(rollout)
             left -= sum(each.size_bytes + memory.OVERHEAD_BYTES for each in artifacts)
             if left < 0:
@@ -97,7 +97,7 @@ class Warmer:
                     rates[task.id] = rates.get(task.id, 0.0) + rate
 
     def _changed(self, task_id: str, version: int | None) -> None:
-        rollout = self._catalog.rollout_of(task_id)
+        rollout = self._catalog.known_rollout(task_id)
         if version is None and rollout is not None:
             self._want(rollout)
             # Callers come for it now: what the start has left can wait.

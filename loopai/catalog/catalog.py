@@ -9,17 +9,15 @@ from typing import TypeVar
 import msgspec
 
 from loopai import errors
-from loopai.catalog import mirror, shelf, unknown
+from loopai.catalog import history, mirror, rollouts, shelf, unknown
 from loopai.catalog.stores import store as stores
 from streams import codec, ids, messages, store, subjects, topology
 from streams.connection import Connection
-from streams.messages import ProgramArtifact, Rollout, RolloutChange, TaskHead, TaskSpecification
+from streams.messages import ProgramArtifact, Rollout, TaskHead, TaskSpecification
 
 M = TypeVar("M", bound=messages.Message)
 
 CAS_ATTEMPTS = 32
-HISTORY_MAX = 100
-ACTIVATABLE: frozenset[messages.ArtifactStatus] = frozenset({"validated", "active", "deprecated"})
 
 
 class Catalog:
@@ -35,7 +33,6 @@ class Catalog:
     ) -> None:
         self._tasks = store.Bucket(connection, topology.TASKS, codec.TASK)
         self._artifacts = store.Bucket(connection, topology.ARTIFACTS, codec.ARTIFACT)
-        self._rollouts = store.Bucket(connection, topology.ROLLOUTS, codec.ROLLOUT)
         self._texts = texts or own
         self.on_change: list[Callable[[str, int | None], None]] = []
         """Told of every change that the watch brings: the task's id and the version that is new,
@@ -50,15 +47,13 @@ class Catalog:
         self._artifact_mirror = mirror.Mirror(
             connection, topology.ARTIFACTS, codec.ARTIFACT, on_change=self._artifact_changed
         )
-        self._rollout_mirror = mirror.Mirror(
-            connection, topology.ROLLOUTS, codec.ROLLOUT, on_change=self._rollout_changed
-        )
+        self._rollouts = rollouts.Rollouts(connection, self._stored, self._rollout_changed)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Catalog"]:
         """Watch while inside; complete on entry."""
         async with contextlib.AsyncExitStack() as stack:
-            for each in (self._heads, self._artifact_mirror, self._rollout_mirror):
+            for each in (self._heads, self._artifact_mirror, self._rollouts):
                 stack.push_async_callback(each.stop)
                 await each.start()
             yield self
@@ -212,24 +207,28 @@ class Catalog:
 
     async def artifact(self, task_id: str, version: int) -> ProgramArtifact:
         """One version. ARTIFACT_NOT_FOUND."""
-        found = self._versions.get(task_id, {}).get(version)
-        if found is None:
-            await self._artifact_mirror.settle()
-            found = self._versions.get(task_id, {}).get(version)
-        if found is None:
-            raise errors.ApiError("ARTIFACT_NOT_FOUND", f"the task has no version {version}")
-        return self._with_status(found)
+        return self._with_status(await self._stored(task_id, version))
 
     async def artifacts(self, task_id: str) -> list[ProgramArtifact]:
         """All versions, newest first."""
         await self._artifact_mirror.settle()
-        await self._rollout_mirror.settle()
+        await self._rollouts.settle()
         versions = self._versions.get(task_id, {})
         return [self._with_status(versions[number]) for number in sorted(versions, reverse=True)]
 
     async def code(self, artifact: ProgramArtifact) -> str:
         """The program text. stores.StoreError when it is missing or damaged."""
         return await self._texts.get(artifact.digest)
+
+    async def _stored(self, task_id: str, version: int) -> ProgramArtifact:
+        """The version as it was created, whatever the rollout makes of it."""
+        found = self._versions.get(task_id, {}).get(version)
+        if found is None:
+            await self._artifact_mirror.settle()
+            found = self._versions.get(task_id, {}).get(version)
+        if found is None:
+            raise errors.ApiError("ARTIFACT_NOT_FOUND", f"the task has no version {version}")
+        return found
 
     def _artifact_changed(self, change: store.Change[ProgramArtifact]) -> None:
         task_id, _, version = change.key.rpartition(".")
@@ -243,16 +242,14 @@ class Catalog:
 
     def _with_status(self, artifact: ProgramArtifact) -> ProgramArtifact:
         """Artifacts never change: that one is active is the rollout's truth, shown here."""
-        entry = self._rollout_mirror.entries.get(artifact.task_id)
-        if entry is None:
-            return artifact
-        deployed = [c.at for c in entry.value.history if c.version == artifact.version]
-        if not deployed:
+        rollout = self._rollouts.known(artifact.task_id)
+        deployed_at = history.deployed_at(rollout, artifact.version) if rollout else None
+        if rollout is None or deployed_at is None:
             return artifact
         status: messages.ArtifactStatus = (
-            "active" if entry.value.active == artifact.version else "deprecated"
+            "active" if rollout.active == artifact.version else "deprecated"
         )
-        return msgspec.structs.replace(artifact, status=status, deployed_at=deployed[-1])
+        return msgspec.structs.replace(artifact, status=status, deployed_at=deployed_at)
 
     # --- all of them, as far as memory knows ---------------------------------------------------
 
@@ -264,17 +261,13 @@ class Catalog:
     def version(self, task_id: str, version: int) -> ProgramArtifact | None:
         return self._versions.get(task_id, {}).get(version)
 
-    def rollout_of(self, task_id: str) -> Rollout | None:
-        entry = self._rollout_mirror.entries.get(task_id)
-        return entry.value if entry else None
-
     def versions(self) -> list[tuple[str, int]]:
         """Task id and number of every version."""
         return [(task_id, each) for task_id, found in self._versions.items() for each in found]
 
-    def rollouts(self) -> list[Rollout]:
+    def known_rollouts(self) -> list[Rollout]:
         """Of all tasks."""
-        return [entry.value for entry in self._rollout_mirror.entries.values()]
+        return self._rollouts.all()
 
     def _rollout_changed(self, change: store.Change[Rollout]) -> None:
         if change.value is not None:
@@ -286,61 +279,61 @@ class Catalog:
 
     # --- rollouts ------------------------------------------------------------------------------
 
-    def active_version(self, task_id: str) -> int | None:
-        """The version that answers, as far as memory knows."""
-        entry = self._rollout_mirror.entries.get(task_id)
-        return entry.value.active if entry else None
+    def known_rollout(self, task_id: str) -> Rollout | None:
+        """Which version answers, as far as memory knows."""
+        return self._rollouts.known(task_id)
 
-    async def require_active_version(self, task_id: str) -> int:
-        """The version that answers. NO_ACTIVE_VERSION."""
-        version = self.active_version(task_id)
-        if version is None:
-            await self._rollout_mirror.settle()
-            version = self.active_version(task_id)
-        if version is None:
-            raise errors.ApiError(
-                "NO_ACTIVE_VERSION",
-                "the task has no active version; generate one, or upload and activate one",
-            )
-        return version
+    def active_version(self, task_id: str) -> int | None:
+        """The active version, as far as memory knows."""
+        found = self._rollouts.known(task_id)
+        return found.active if found else None
+
+    async def require_rollout(self, task_id: str) -> Rollout:
+        """A rollout that has an active version. NO_ACTIVE_VERSION."""
+        return await self._rollouts.require(task_id)
+
+    async def rollout(self, task_id: str) -> tuple[Rollout, int]:
+        """The rollout as it is on the bus, and its revision: 0 where there is none yet."""
+        return await self._rollouts.get(task_id)
 
     async def activate(self, artifact: ProgramArtifact, *, by: str, now: datetime) -> Rollout:
         """Let *artifact* answer from now on. ARTIFACT_NOT_ACTIVATABLE, CONFLICT."""
-        if artifact.status not in ACTIVATABLE:
-            raise errors.ApiError(
-                "ARTIFACT_NOT_ACTIVATABLE",
-                f"version {artifact.version} is {artifact.status}: {artifact.status_reason}",
-            )
-        for _ in range(CAS_ATTEMPTS):
-            entry = await self._rollouts.get(artifact.task_id)
-            current = entry.value if entry else Rollout(task_id=artifact.task_id)
-            if current.active == artifact.version:
-                return current
-            change = RolloutChange(
-                at=now,
-                by=by,
-                action="activate",
-                version=artifact.version,
-                previous=current.active,
-            )
-            changed = msgspec.structs.replace(
-                current,
-                active=artifact.version,
-                history=(*current.history, change)[-HISTORY_MAX:],
-            )
-            try:
-                if entry:
-                    revision = await self._rollouts.update(
-                        artifact.task_id, changed, entry.revision
-                    )
-                else:
-                    revision = await self._rollouts.create(artifact.task_id, changed)
-            except store.Conflict:
-                continue
-            await self._rollout_mirror.reach(revision)
-            await self._show_active(artifact.task_id)
-            return changed
-        raise errors.ApiError("CONFLICT", "the rollout keeps changing; try again")
+        asked = rollouts.Change(active=artifact.version)
+        rollout, _ = await self.change_rollout(artifact.task_id, asked, by=by, now=now)
+        return rollout
+
+    async def change_rollout(
+        self,
+        task_id: str,
+        asked: rollouts.Change,
+        *,
+        by: str,
+        now: datetime,
+        revision: int | None = None,
+    ) -> tuple[Rollout, int]:
+        """Change what *asked* names; the rollout and its revision. See `Rollouts.change`."""
+        author = history.Author(by=by, now=now)
+        changed = await self._rollouts.change(task_id, asked, author, revision=revision)
+        await self._show_active(task_id)
+        return changed
+
+    async def promote(
+        self, task_id: str, *, by: str, now: datetime, revision: int | None = None
+    ) -> tuple[Rollout, int]:
+        """Make the canary the active version. NO_CANARY, PRECONDITION_FAILED."""
+        author = history.Author(by=by, now=now)
+        changed = await self._rollouts.promote(task_id, author, revision=revision)
+        await self._show_active(task_id)
+        return changed
+
+    async def rollback(
+        self, task_id: str, *, by: str, now: datetime, revision: int | None = None
+    ) -> tuple[Rollout, int]:
+        """Make the previous version active. NO_PREVIOUS_VERSION, PRECONDITION_FAILED."""
+        author = history.Author(by=by, now=now)
+        changed = await self._rollouts.rollback(task_id, author, revision=revision)
+        await self._show_active(task_id)
+        return changed
 
     async def _show_active(self, task_id: str) -> None:
         """Let the store show which version answers, whoever else activates at the same time."""
@@ -350,7 +343,7 @@ class Catalog:
             if head is None or not await self._shelf.point(head, version):
                 return
             # Who activated later may have been faster here: what is written last must be right.
-            await self._rollout_mirror.settle()
+            await self._rollouts.settle()
             if self.active_version(task_id) == version:
                 return
 

@@ -75,7 +75,7 @@ class Sync:
         loop = asyncio.get_running_loop()
         for task_id, version in self._catalog.versions():
             self.note(task_id, version)
-        for rollout in self._catalog.rollouts():
+        for rollout in self._catalog.known_rollouts():
             self.note(rollout.task_id, None)
         checking = asyncio.create_task(self._check())
         try:
@@ -140,7 +140,7 @@ class Sync:
         await self._store.shelve(task.tenant, task.name, artifact)
 
     async def _point(self, task_id: str) -> None:
-        task, rollout = self._catalog.head(task_id), self._catalog.rollout_of(task_id)
+        task, rollout = self._catalog.head(task_id), self._catalog.known_rollout(task_id)
         if task is not None and rollout is not None:
             await self._store.point(task.tenant, task.name, rollout.active)
 
@@ -180,5 +180,5 @@ class Sync:
         if change.version is not None:
             artifact = self._catalog.version(change.task_id, change.version)
             return artifact.created_at if artifact else None
-        rollout = self._catalog.rollout_of(change.task_id)
+        rollout = self._catalog.known_rollout(change.task_id)
         return rollout.history[-1].at if rollout and rollout.history else None

@@ -101,6 +101,9 @@ class Api:
     async def post(self, path: str, body: bytes, *, wait_s: float | None = None) -> bytes:
         return await self._send("POST", path, body, wait_s)
 
+    async def put(self, path: str, body: bytes) -> bytes:
+        return await self._send("PUT", path, body, None)
+
     async def _send(
         self, method: str, path: str, body: bytes | None, wait_s: float | None
     ) -> bytes:

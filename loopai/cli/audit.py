@@ -31,6 +31,9 @@ def tail(
     limit: Annotated[
         int | None, typer.Option(min=1, help="End after this many executions.")
     ] = None,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="What shadow versions gave, which nobody was answered.")
+    ] = False,
     nats_url: options.NatsUrl = options.NATS_URL_DEFAULT,
     as_json: options.AsJson = False,
 ) -> None:
@@ -44,7 +47,10 @@ def tail(
         raise typer.BadParameter(f"{since!r}: {error}", param_hint="--since") from error
     if task is not None and not subjects.is_name(task):
         raise failure.Failure(f"{task!r} is no name of a task")
-    asyncio.run(_tail(nats_url, task, start, follow=follow, limit=limit, as_json=as_json))
+    reading = _tail(
+        nats_url, task, start, follow=follow, limit=limit, shadow=shadow, as_json=as_json
+    )
+    asyncio.run(reading)
 
 
 @app.command()
@@ -91,6 +97,7 @@ async def _tail(
     *,
     follow: bool,
     limit: int | None,
+    shadow: bool,
     as_json: bool,
 ) -> None:
     from streams import connection, replay  # noqa: PLC0415 (kept from `loopai --help`)
@@ -104,7 +111,7 @@ async def _tail(
     printed = 0
     try:
         async for record in replay.records(
-            connected, tenant="default", task=task, since=since, follow=follow
+            connected, tenant="default", task=task, since=since, follow=follow, shadow=shadow
         ):
             output.print_line(
                 msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from loopai import errors
-from loopai.cli import audit, demo, dev, failure, queues, run, sandbox, sync, tasks
+from loopai.cli import (
+    audit,
+    demo,
+    dev,
+    failure,
+    queues,
+    rollout,
+    run,
+    sandbox,
+    sync,
+    tasks,
+)
 
 app = typer.Typer(
     name="loopai",
@@ -20,6 +31,7 @@ app = typer.Typer(
 app.command("dev")(dev.dev)
 app.command("demo")(demo.demo)
 app.add_typer(tasks.app, name="task")
+app.add_typer(rollout.app, name="rollout")
 app.command("run")(run.run)
 app.command("queues")(queues.queues)
 app.command("sync")(sync.sync)

@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.catalog.catalog import new_artifact
-from loopai.ingress import admit, bodies, problems, services, tags
+from loopai.catalog.rollouts import Change
+from loopai.ingress import admit, bodies, preconditions, problems, rollouts, services, tags
 from loopai.synthesis import screening
 from streams import topology
 from streams.messages import Isolation, Language, ProgramArtifact, TaskHead
 
-AUTHOR = "api"
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "public, no-cache"
 VERSION_DIGITS_MAX = 18
@@ -39,7 +39,12 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     activate: bool = False
 
 
+class Activate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    force: bool = False
+
+
 _upload = msgspec.json.Decoder(Upload)
+_activate = msgspec.json.Decoder(Activate)
 
 
 async def upload(request: Request) -> Response:
@@ -70,7 +75,7 @@ async def upload(request: Request) -> Response:
     now = datetime.now(UTC)
     artifact = await shared.catalog.create_artifact(
         msgspec.structs.replace(
-            new_artifact(task.id, language=body.language, created_by=AUTHOR, now=now),
+            new_artifact(task.id, language=body.language, created_by=rollouts.AUTHOR, now=now),
             status="validated",
             status_reason=f"uploaded by hand, not evaluated; {found.reason}",
             isolation=found.isolation,
@@ -81,7 +86,7 @@ async def upload(request: Request) -> Response:
         code,
     )
     if body.activate:
-        await shared.catalog.activate(artifact, by=AUTHOR, now=now)
+        await shared.catalog.activate(artifact, by=rollouts.AUTHOR, now=now)
         artifact = msgspec.structs.replace(artifact, status="active", deployed_at=now)
     location = f"/api/v1/tasks/{task.id}/artifacts/{artifact.version}"
     return bodies.json(artifact, 201, {"Location": location})
@@ -115,11 +120,18 @@ async def program(request: Request) -> Response:
 
 
 async def activate(request: Request) -> Response:
-    _, artifact = await _named(request)
-    rollout = await services.of(request).catalog.activate(
-        artifact, by=AUTHOR, now=datetime.now(UTC)
+    shared = services.of(request)
+    raw = await bodies.read(request, shared.settings.body_bytes_max)
+    body = bodies.decode(raw or b"{}", _activate)
+    task, artifact = await _named(request)
+    changed = await shared.catalog.change_rollout(
+        task.id,
+        Change(active=artifact.version, force=body.force),
+        by=rollouts.AUTHOR,
+        now=datetime.now(UTC),
+        revision=preconditions.if_match(request),
     )
-    return bodies.json(rollout)
+    return rollouts.answer(*changed)
 
 
 async def _named(request: Request) -> tuple[TaskHead, ProgramArtifact]:

@@ -324,6 +324,7 @@ def item(
     timeout_ms: int,
     force_validation: bool,
     trace_id: str,
+    routing_key: str | None,
 ) -> ExecuteItem:
     """A new item whose id is minted now and whose deadline is *timeout_ms* from now."""
     execution_id = ids.new()
@@ -334,12 +335,14 @@ def item(
         deadline_ms=ids.minted_ms(execution_id) + timeout_ms,
         force_validation=force_validation,
         trace_id=trace_id,
+        routing_key=routing_key,
     )
 
 
 def items(
     encoded_inputs: Sequence[bytes],
     flagged: Sequence[bool],
+    routing_keys: Sequence[str | None],
     *,
     version: int | None,
     timeout_ms: int,
@@ -357,8 +360,9 @@ def items(
             deadline_ms=deadline_ms,
             force_validation=force_validation,
             trace_id=trace_id,
+            routing_key=routing_key,
         )
-        for execution_id, encoded_input, force_validation in zip(
-            minted, encoded_inputs, flagged, strict=True
+        for execution_id, encoded_input, force_validation, routing_key in zip(
+            minted, encoded_inputs, flagged, routing_keys, strict=True
         )
     )

@@ -13,7 +13,7 @@ from loopai.catalog import schemas
 from loopai.ingress import bodies, dispatch, problems, services
 from loopai.sandbox import limits
 from streams import publisher
-from streams.messages import EncodedJson, ExecuteItem, TaskHead
+from streams.messages import EncodedJson, ExecuteItem, RoutingKey, TaskHead
 
 INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
 """Of one input, however large a body may be: what a cell takes, and a record must fit a message."""
@@ -26,6 +26,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     version: int | None = None
     timeout_ms: int | None = None
     force_validation: bool = False
+    routing_key: RoutingKey | None = None
 
 
 class ExecuteTask(Execute, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +95,7 @@ def begin(shared: services.Services, call: Call) -> bool:
             timeout_ms=timeout(body.timeout_ms, shared),
             force_validation=body.force_validation,
             trace_id=problems.parent_trace_id(call.parent),
+            routing_key=body.routing_key,
         )
         shared.dispatcher.begin(task, item, "interactive", call)
     except _REFUSED:
@@ -128,6 +130,7 @@ async def _item(
         timeout_ms=timeout_ms,
         force_validation=body.force_validation,
         trace_id=trace_id,
+        routing_key=body.routing_key,
     )
 
 
@@ -164,7 +167,7 @@ def timeout(asked_ms: int | None, shared: services.Services) -> int:
 async def require_version(shared: services.Services, task: TaskHead, version: int | None) -> None:
     """Refuse early what no executor could run. ARTIFACT_NOT_FOUND, NO_ACTIVE_VERSION."""
     if version is None:
-        await shared.catalog.require_active_version(task.id)
+        await shared.catalog.require_rollout(task.id)
     else:
         await shared.catalog.artifact(task.id, version)
 

@@ -19,7 +19,7 @@ from loopai import errors, views
 from loopai.catalog import schemas
 from loopai.ingress import dispatch, execute
 from streams import publisher, topology
-from streams.messages import ExecuteItem, ExecutionError, ExecutionRecord, TaskHead
+from streams.messages import ExecuteItem, ExecutionError, ExecutionRecord, RoutingKey, TaskHead
 
 CONCURRENCY: Final = 2_048
 """Items of one batch on their way at once: eight full messages, enough to keep the bus busy."""
@@ -42,6 +42,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     input: msgspec.Raw
     id: str | None = None
     force_validation: bool = False
+    routing_key: RoutingKey | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -84,15 +85,27 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class _Part:
     """Consecutive items of a batch: some to be sent, in one message, and some refused."""
 
-    __slots__ = ("attempts", "cost", "flags", "inputs", "items", "names", "retry", "sent", "slots")
+    __slots__ = (
+        "attempts",
+        "cost",
+        "flags",
+        "inputs",
+        "items",
+        "keys",
+        "names",
+        "retry",
+        "sent",
+        "slots",
+    )
 
     def __init__(self) -> None:
         self.slots: list[Result | None] = []
         """One for each item, in order; None for those that are sent."""
         self.names: list[str] = []
-        """Of those, as are `inputs`, `flags` and `items`."""
+        """Of those, as are `inputs`, `flags`, `keys` and `items`."""
         self.inputs: list[bytes] = []
         self.flags: list[bool] = []
+        self.keys: list[str | None] = []
         self.items: tuple[ExecuteItem, ...] = ()
         self.sent: dispatch.Chunk | None = None
         self.retry: asyncio.TimerHandle | None = None
@@ -206,7 +219,7 @@ class Flow:
             item = entry[1]
             weight = publisher.ITEM_OVERHEAD_BYTES
             if isinstance(item, Item):
-                weight += len(item.input)
+                weight += len(item.input) + len(item.routing_key or "")
             full = len(group) == self._part_items or size + weight > topology.BATCH_BYTES_MAX
             if group and full:
                 yield group
@@ -223,10 +236,10 @@ class Flow:
         for number, item in group:
             if isinstance(item, Item):
                 name = str(number) if item.id is None else item.id
-                flag = item.force_validation
+                flag, key = item.force_validation, item.routing_key
                 found = b"" if stopped else self._input(number, item)
             else:
-                name, flag, found = str(number), False, item
+                name, flag, key, found = str(number), False, None, item
             if stopped:
                 part.slots.append(_cancelled(name))
             elif isinstance(found, bytes):
@@ -234,6 +247,7 @@ class Flow:
                 part.names.append(name)
                 part.inputs.append(found)
                 part.flags.append(flag)
+                part.keys.append(key)
             else:
                 part.slots.append(_failed(name, "rejected", found))
                 stopped = self._terms.stop_on_first_error
@@ -278,6 +292,7 @@ class Flow:
         part.items = dispatch.items(
             part.inputs,
             part.flags,
+            part.keys,
             version=terms.version,
             timeout_ms=terms.timeout_ms,
             trace_id=terms.trace_id,

@@ -1,7 +1,7 @@
 """`/api/v1/tasks`: describe, list, read, change and delete tasks."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -10,16 +10,13 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.catalog import schemas
-from loopai.ingress import bodies, services
+from loopai.ingress import bodies, preconditions, services
 from streams import ids, subjects
 from streams.messages import Example, TaskSpecification
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
 Description = Annotated[str, msgspec.Meta(max_length=10_000)]
-
-REVISION_DIGITS_MAX: Final = 20
-"""Sequences of a stream are 64-bit numbers."""
 
 
 class CreateTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,14 +95,17 @@ async def patch(request: Request) -> Response:
         return changed
 
     changed = await shared.catalog.change_task(
-        services.TENANT, request.path_params["task"], change, revision=_if_match(request)
+        services.TENANT,
+        request.path_params["task"],
+        change,
+        revision=preconditions.if_match(request),
     )
     return _answer(changed)
 
 
 async def delete(request: Request) -> Response:
     await services.of(request).catalog.delete_task(
-        services.TENANT, request.path_params["task"], revision=_if_match(request)
+        services.TENANT, request.path_params["task"], revision=preconditions.if_match(request)
     )
     return Response(status_code=204)
 
@@ -113,19 +113,7 @@ async def delete(request: Request) -> Response:
 def _answer(
     task: TaskSpecification, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    return bodies.json(task, status, {"ETag": f'"{task.revision}"', **(headers or {})})
-
-
-def _if_match(request: Request) -> int | None:
-    tag = request.headers.get("if-match")
-    if tag is None or tag == "*":
-        return None
-    revision = tag.strip().removeprefix("W/").strip('"')
-    if not (revision.isdecimal() and len(revision) <= REVISION_DIGITS_MAX):
-        raise errors.ApiError(
-            "INVALID_QUERY", f"If-Match {tag[:100]!r}: expected the ETag of a GET"
-        )
-    return int(revision)
+    return bodies.json(task, status, {**preconditions.etag(task.revision), **(headers or {})})
 
 
 def _check_name(name: str) -> None:

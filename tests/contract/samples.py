@@ -20,6 +20,7 @@ ITEM = messages.ExecuteItem(
     deadline_ms=1_767_323_075_678,
     force_validation=True,
     trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    routing_key="user-17",
 )
 RECORD = messages.ExecutionRecord(
     id=ID,
@@ -46,6 +47,32 @@ RECORD = messages.ExecutionRecord(
     worker="executor-1a2b3c4d",
     trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
     executed_at=WHEN,
+    shadow=True,
+)
+CHANGE = messages.RolloutChange(
+    at=WHEN,
+    by="api",
+    action="canary",
+    version=4,
+    previous=2,
+    percent=5.0,
+    forced=True,
+)
+ROLLOUT = messages.Rollout(
+    task_id=TASK_ID,
+    active=3,
+    canary=messages.Canary(version=4, percent=5.0, stage=1, started_at=WHEN),
+    shadow=5,
+    history=(CHANGE,),
+)
+REQUEST = messages.ExecuteRequest(
+    input=msgspec.Raw(b'{"text":"hi"}'),
+    id=ID,
+    version=3,
+    timeout_ms=1000,
+    force_validation=True,
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    routing_key="user-17",
 )
 
 SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
@@ -53,17 +80,7 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         codec.EXECUTE,
         messages.ExecuteBatch(items=(ITEM,), task_id=TASK_ID, validated=True),
     ),
-    "execute_request": (
-        codec.EXECUTE_REQUEST,
-        messages.ExecuteRequest(
-            input=msgspec.Raw(b'{"text":"hi"}'),
-            id=ID,
-            version=3,
-            timeout_ms=1000,
-            force_validation=True,
-            trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
-        ),
-    ),
+    "execute_request": (codec.EXECUTE_REQUEST, REQUEST),
     "record_batch": (codec.RECORDS, messages.RecordBatch(records=(RECORD,))),
     "admit_request": (
         codec.ADMIT_REQUEST,
@@ -195,18 +212,7 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
             created_by="api",
         ),
     ),
-    "rollout": (
-        codec.ROLLOUT,
-        messages.Rollout(
-            task_id=TASK_ID,
-            active=3,
-            canary=messages.Canary(version=4, percent=5.0, stage=1, started_at=WHEN),
-            shadow=5,
-            history=(
-                messages.RolloutChange(at=WHEN, by="api", action="activate", version=3, previous=2),
-            ),
-        ),
-    ),
+    "rollout": (codec.ROLLOUT, ROLLOUT),
     "operation": (
         codec.OPERATION,
         messages.Operation(
@@ -228,6 +234,29 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         codec.CANCELLATION,
         messages.Cancellation(tenant="default", requested_at=WHEN),
     ),
+    "site_state": (
+        codec.SITE,
+        messages.SiteState(
+            site="eu",
+            store="s3://programs/eu",
+            versions=812,
+            missing=1,
+            lag_s=3.25,
+            conflicts=1,
+            latest=(
+                messages.DigestConflict(
+                    tenant="default",
+                    task="spam.filter",
+                    version=3,
+                    expected="5f" * 32,
+                    found="a0" * 32,
+                    at=WHEN,
+                ),
+            ),
+            reason="cannot write it",
+            updated_at=WHEN,
+        ),
+    ),
     "worker_presence": (
         codec.WORKER,
         messages.WorkerPresence(
@@ -245,12 +274,27 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
 }
 
 FORMER: dict[str, messages.Message] = {
+    "v1/execute_batch.msgpack": messages.ExecuteBatch(
+        items=(msgspec.structs.replace(ITEM, routing_key=None),), task_id=TASK_ID, validated=True
+    ),
+    "v1/execute_request.json": msgspec.structs.replace(REQUEST, routing_key=None),
+    "v1/rollout.json": msgspec.structs.replace(
+        ROLLOUT,
+        history=(
+            messages.RolloutChange(at=WHEN, by="api", action="activate", version=3, previous=2),
+        ),
+    ),
     "v1/record_batch.msgpack": messages.RecordBatch(
         records=(
             msgspec.structs.replace(
-                RECORD, error=messages.ExecutionError(type="ValueError", message="line 2: no")
+                RECORD,
+                error=messages.ExecutionError(type="ValueError", message="line 2: no"),
+                shadow=False,
             ),
         )
+    ),
+    "v2/record_batch.msgpack": messages.RecordBatch(
+        records=(msgspec.structs.replace(RECORD, shadow=False),)
     ),
     "v1/worker_presence.json": messages.WorkerPresence(
         pool="executor",

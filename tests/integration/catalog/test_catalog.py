@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from loopai import errors
-from loopai.catalog import catalog
+from loopai.catalog import catalog, history
 from loopai.catalog.stores import filesystem
 from streams import codec, connection, ids, messages, store, subjects, topology
 
@@ -99,7 +99,7 @@ async def test_drafts_cannot_become_active(
         await known.activate(artifact, by="test", now=NOW)
     assert caught.value.code == "ARTIFACT_NOT_ACTIVATABLE"
     with pytest.raises(errors.ApiError, match="no active version"):
-        await known.require_active_version(task.id)
+        await known.require_rollout(task.id)
 
 
 async def test_a_first_activation_is_found_by_another_process(
@@ -111,7 +111,7 @@ async def test_a_first_activation_is_found_by_another_process(
         artifact = await known.create_artifact(_artifact(task.id), "#")
         await known.activate(artifact, by="test", now=NOW)
         assert (await elsewhere.task("default", task.name)).id == task.id
-        assert await elsewhere.require_active_version(task.id) == 1
+        assert (await elsewhere.require_rollout(task.id)).active == 1
         assert (await elsewhere.artifact(task.id, 1)).id == artifact.id
 
 
@@ -119,7 +119,7 @@ async def test_the_history_of_a_rollout_is_bounded(known: catalog.Catalog) -> No
     """A task switched to and fro for years keeps its last hundred changes."""
     task = await known.create_task(_task("t"))
     pair = [await known.create_artifact(_artifact(task.id), f"# {n}") for n in range(2)]
-    for number in range(catalog.HISTORY_MAX + 5):
+    for number in range(history.HISTORY_MAX + 5):
         rollout = await known.activate(pair[number % 2], by="test", now=NOW)
-    assert len(rollout.history) == catalog.HISTORY_MAX
+    assert len(rollout.history) == history.HISTORY_MAX
     assert rollout.active == known.active_version(task.id) == pair[number % 2].version

@@ -149,3 +149,72 @@ async def test_a_bare_word_is_text_where_the_task_takes_text(call, tmp_path):
     code, _, err = await call("task", "generate", "text")
     assert code == 0, err
     assert (await call("run", "text", "win a prize"))[:2] == (0, '"spam"\n')
+
+
+async def test_a_version_is_rolled_out_step_by_step_and_taken_back(call, tmp_path):
+    """Shadow, canary, promotion, rollback: each prints the rollout as it is then."""
+    (tmp_path / "task.json").write_text('{"name": "own"}')
+    assert (await call("task", "create", "--from", "task.json"))[0] == 0
+    for number in (1, 2):
+        program = f"def run(input):\n    return {number}\n".encode()
+        code, _, err = await call(
+            "task", "upload", "own", "-", "--language", "python", "--no-activate", stdin=program
+        )
+        assert code == 0, err
+
+    code, out, err = await call("rollout", "show", "own")
+    assert code == 0, err
+    assert "none" in out
+    assert "history" not in out
+    code, out, err = await call("rollout", "canary", "own", "2", "10")
+    assert code == 1
+    assert err[0].startswith("error: INVALID_REQUEST: /canary/version: the task has no active")
+
+    async def changed(*arguments):
+        code, out, err = await call("rollout", *arguments, "--json")
+        assert code == 0, err
+        found = msgspec.json.decode(out)
+        return found["active"], found["canary"] and found["canary"]["percent"], found["shadow"]
+
+    assert await changed("activate", "own", "1") == (1, None, None)
+    assert await changed("shadow", "own", "2") == (1, None, 2)
+    assert (await call("run", "own", "null"))[1] == "1\n"
+    code, out, err = await call("audit", "tail", "own", "--shadow", "--follow", "--limit", "1")
+    assert code == 0, err
+    assert "v2  success" in out
+    _, out, _ = await call("audit", "tail", "own")
+    assert "v1  success" in out
+    assert len(out.splitlines()) == 1
+    assert await changed("shadow", "own", "--off") == (1, None, None)
+    assert await changed("canary", "own", "2", "10") == (1, 10, None)
+    assert await changed("canary", "own", "--off") == (1, None, None)
+    assert await changed("canary", "own", "2", "100") == (1, 100, None)
+    assert (await call("run", "own", "null"))[1] == "2\n"
+    assert await changed("promote", "own") == (2, None, None)
+    assert await changed("rollback", "own") == (1, None, None)
+    assert (await call("run", "own", "null"))[1] == "1\n"
+
+    code, out, err = await call("rollout", "show", "own")
+    assert code == 0, err
+    assert "version 1" in out
+    assert out.index("rollback") < out.index("promote") < out.index("shadow off")
+    for arguments, message in (
+        (("rollback", "own"), "NO_PREVIOUS_VERSION: "),
+        (("promote", "own"), "NO_CANARY: "),
+        (("activate", "own", "9"), "ARTIFACT_NOT_FOUND: "),
+        (("canary", "own", "2", "101"), "INVALID_REQUEST: /canary/percent: expected 0.01 to 100"),
+        (("show", "nobody"), "TASK_NOT_FOUND: "),
+    ):
+        code, out, err = await call("rollout", *arguments)
+        assert (code, out) == (1, ""), arguments
+        assert err[0].startswith(f"error: {message}"), err
+    for arguments in (
+        ("canary", "own"),
+        ("canary", "own", "2"),
+        ("canary", "own", "2", "5", "--off"),
+        ("shadow", "own"),
+        ("shadow", "own", "2", "--off"),
+        ("activate", "own"),
+        ("activate", "own", "0"),
+    ):
+        assert (await call("rollout", *arguments))[0] == 2, arguments

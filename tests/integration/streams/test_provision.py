@@ -9,7 +9,7 @@ import nats.js.api
 import pytest
 
 from loopai.embedded.broker import Broker, find_server
-from streams import connection, provision, topology
+from streams import connection, provision, subjects, topology
 
 
 async def test_applying_twice_changes_nothing(broker: Broker) -> None:
@@ -36,6 +36,25 @@ async def test_a_changed_limit_is_shown_and_applied(bus: connection.Connection) 
 
     await provision.apply(bus, wanted)
     assert await provision.diff(bus, wanted) == []
+
+
+async def test_records_of_a_release_without_shadows_stay(bus: connection.Connection) -> None:
+    """The stream of the audit log gets the subject of shadow runs, and keeps what it holds."""
+    current = topology.topology()
+    streams = tuple(
+        msgspec.structs.replace(each, subjects=(subjects.RECORD_ALL,))
+        if each.name == topology.RECORDS.name
+        else each
+        for each in current.streams
+    )
+    await provision.apply(bus, msgspec.structs.replace(current, streams=streams))
+    await bus.jetstream.publish(subjects.record("default", "upper"), b"old")
+
+    (change,) = await provision.apply(bus, current)
+
+    assert (change.name, change.action, set(change.fields)) == ("RECORDS", "update", {"subjects"})
+    await bus.jetstream.publish(subjects.shadow("default", "upper"), b"new")
+    assert (await bus.jetstream.stream_info("RECORDS")).state.messages == 2
 
 
 async def test_a_changed_consumer_is_applied(bus: connection.Connection) -> None:

@@ -23,6 +23,8 @@ def run(capsys, *arguments):
 COMMANDS = [
     ("dev",), ("demo",), ("run",), ("task", "create"), ("task", "list"), ("task", "show"),
     ("task", "generate"), ("audit", "tail"), ("audit", "get"), ("sandbox", "doctor"),
+    ("rollout", "show"), ("rollout", "activate"), ("rollout", "canary"), ("rollout", "shadow"),
+    ("rollout", "promote"), ("rollout", "rollback"),
 ]  # fmt: skip
 
 

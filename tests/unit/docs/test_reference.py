@@ -13,7 +13,16 @@ from loopai import errors, settings
 from loopai.catalog.cache import cache, memory
 from loopai.catalog.stores import filesystem
 from loopai.cli import main
-from loopai.ingress import artifacts, batch, execute, executions, generate, health, tasks
+from loopai.ingress import (
+    artifacts,
+    batch,
+    execute,
+    executions,
+    generate,
+    health,
+    rollouts,
+    tasks,
+)
 from loopai.observe import metrics as observed
 from loopai.sandbox import limits, modules, outcome, pool, statistics
 from streams import messages, topology
@@ -79,7 +88,7 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
     "route",
     [
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
-        for resource in (tasks, artifacts, generate, execute, executions, batch, health)
+        for resource in (tasks, artifacts, rollouts, generate, execute, executions, batch, health)
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
     ],
@@ -131,6 +140,7 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     workers.register(metrics.WorkerCollector("executor", "executor-1", 1, int, int))
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
+    workers.register(metrics.ShadowCollector(metrics.ShadowCounts()))
     wanted = shown(ingress.registry) | shown(workers)
 
     text = (REFERENCE / "metrics.md").read_text()

@@ -45,6 +45,8 @@ def test_a_request_without_an_id_gets_the_same_one_at_every_reading() -> None:
         (b'{"input": 1, "timeout_ms": 0}', "timeout_ms"),
         (b'{"input": 1, "timeout_ms": 300001}', "timeout_ms"),
         (b'{"input": 1, "version": "1"}', "Expected `int"),
+        (b'{"input": 1, "routing_key": ""}', "routing_key"),
+        (b'{"input": 1, "routing_key": "%s"}' % (b"x" * 257), "routing_key"),
         (b"\xff\xfe", "ExecuteRequest"),
         (b"[" * 100_000, "ExecuteRequest"),
     ],
@@ -53,6 +55,19 @@ def test_bad_json_says_what_is_wrong(payload: bytes, message: str) -> None:
     """The reason that goes to DEAD names the field."""
     with pytest.raises(codec.Undecodable, match=message):
         _read(payload)
+
+
+def test_a_routing_key_has_a_length_in_both_forms() -> None:
+    """1 to 256 characters; in msgpack, where it is told which item has it, as in JSON."""
+    (item,) = _read(b'{"input": 1, "routing_key": "%s"}' % (b"x" * 256)).items
+    assert item.routing_key == "x" * 256
+    assert _read(b'{"input": 1}').items[0].routing_key is None
+    fine = msgspec.structs.replace(item, id=ids.new(), routing_key="customer")
+    for key in ("", "x" * 257):
+        bad = msgspec.structs.replace(item, routing_key=key)
+        payload = codec.EXECUTE.encode(messages.ExecuteBatch(items=(fine, bad)))
+        with pytest.raises(codec.Undecodable, match=r"items\[1\]\.routing_key"):
+            _read(payload, {"x": "y"})
 
 
 @given(st.binary(max_size=200), st.booleans())
