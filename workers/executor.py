@@ -320,7 +320,8 @@ class Executor:
         """One record for each of *items*, in order. Elsewhere before any of them is run."""
         started_us = _now_us()
         try:
-            task = await self._catalog.task(order.tenant, order.task)
+            # What was accepted may be for a task that was made between two looks.
+            task = await self._catalog.task(order.tenant, order.task, even_if_missed=True)
         except errors.ApiError as error:
             this = verdict.Pass(order=order, worker=self._worker, started_us=started_us)
             return _refused(this, items, verdict.refused(error))

@@ -60,14 +60,15 @@ class Catalog:
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    async def task(self, tenant: str, reference: str) -> TaskHead:
+    async def task(self, tenant: str, reference: str, *, even_if_missed: bool = False) -> TaskHead:
         """The task of *tenant* with the id or name *reference*. TASK_NOT_FOUND.
 
-        Of one that was not there the bus is asked again after a second. Until then a new one is
-        found when the watch has brought it.
+        Of one that was not there the bus is asked again after a second, until when a new one is
+        found as soon as the watch has brought it; or at once, *even_if_missed* before, for those
+        whose answer will stand.
         """
         found = self.find(tenant, reference)
-        if found is None and self._may_be_new(tenant, reference):
+        if found is None and (even_if_missed or self._may_be_new(tenant, reference)):
             await self._heads.settle()
             found = self.find(tenant, reference)
             if found is None:

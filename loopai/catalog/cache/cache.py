@@ -105,8 +105,8 @@ class ProgramCache:
         started = time.perf_counter()
         try:
             text = await self._store.get(name)
-        except stores.StoreError:
-            self._store_reads.missed(started, error=True)
+        except stores.StoreError as error:
+            self._store_reads.missed(started, error=not isinstance(error, stores.Missing))
             raise
         self._store_reads.hit(started)
         return text

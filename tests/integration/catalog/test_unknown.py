@@ -121,6 +121,18 @@ async def test_a_task_that_comes_after_it_was_missed_is_found_within_millisecond
     assert sorted(waited)[len(waited) // 2] < unknown.KEPT_S / 10
 
 
+async def test_whose_answer_will_stand_asks_even_for_what_was_missed(
+    bus: connection.Connection, here: Front, elsewhere: Front
+) -> None:
+    """An executor must not record that there is no such task where there has been one since."""
+    for number in range(20):
+        made = task(f"task-{number}")
+        assert not await here.knows(made.name)
+        await elsewhere.known.create_task(made)
+        found = await here.known.task("default", made.name, even_if_missed=True)
+        assert found.id == made.id
+
+
 async def test_a_task_that_nobody_missed_is_found_without_waiting_for_the_watch(
     bus: connection.Connection, here: Front, elsewhere: Front
 ) -> None:
