@@ -75,7 +75,7 @@ async def test_an_executor_that_starts_without_the_store_runs_what_redis_has(
     shared: System,
 ) -> None:
     """The folder is gone; every text was stored through Redis."""
-    folder = shared.settings.artifacts_dir
+    folder = Path(shared.settings.data_dir) / "artifacts"
     folder.rename(folder.with_name("away"))
     await shared.start_pool(executor)
     await all_answer(shared)
@@ -91,7 +91,7 @@ async def test_known_programs_run_while_redis_and_the_store_are_away(
         lambda: value(shared, "loopai_cache_reads_total", layer="redis", result="hit") == TASKS
     )
     await server.kill()
-    folder = shared.settings.artifacts_dir
+    folder = Path(shared.settings.data_dir) / "artifacts"
     folder.rename(folder.with_name("away"))
     await all_answer(shared)
     assert value(shared, "loopai_cache_reads_total", layer="redis", result="error") == 0
