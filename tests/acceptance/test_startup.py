@@ -55,6 +55,33 @@ async def test_a_url_that_is_none_is_named(url: str) -> None:
         assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("texts", "expected file:///folder or s3://bucket/prefix"),
+        ("file:///proc/nowhere", "cannot use /proc/nowhere"),
+        ("s3://key:sesame@bucket", "credentials come from the AWS_* variables"),
+    ],
+)
+async def test_a_store_that_cannot_be_used_is_named(
+    url: str, reason: str, bus: connection.Connection
+) -> None:
+    """Whoever needs the store says which setting, which URL and why; a secret stays out of it."""
+    for module in PROGRAMS[:3]:
+        status, said = await run(
+            *module,
+            LOOPAI_NATS_URL=bus.client.connected_url.geturl(),
+            LOOPAI_HTTP="127.0.0.1:0",
+            LOOPAI_STORE_URL=url,
+        )
+
+        assert status == 1
+        assert "error: LOOPAI_STORE_URL=" in said
+        assert reason in said
+        assert "sesame" not in said
+        assert "Traceback" not in said
+
+
 async def test_a_taken_port_is_named(bus: connection.Connection) -> None:
     """The ingress says which address is taken and how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -110,6 +110,8 @@ class FilesystemStore:
     def _put(self, path: Path, text: bytes) -> None:
         # A damaged file is replaced; an intact one is left alone.
         if self._is_intact(path, path.name):
+            # Whoever wrote it may not have come to this yet.
+            self._sync_up(self._found(path).parent)
             return
         self._make(path.parent)
         temporary = self._temporary(text)

@@ -18,7 +18,10 @@ READ_S_MAX: Final = 5.0
 ATTEMPTS_MAX: Final = 3
 CALL_S_MAX: Final = 8.0
 """Of one call with all its attempts: an endpoint that accepts and never answers would take 16 s."""
+BROKEN_OFF_S: Final = 0.1
+"""Before an answer that broke off is asked for again."""
 CONNECTIONS_MAX: Final = 32
+CHUNK_BYTES: Final = 256 * 1024
 _NO_SUCH: Final = ("NoSuchKey", "404", "NotFound")
 _FAILURES: Final = (
     exceptions.BotoCoreError,
@@ -138,14 +141,22 @@ class S3Store:
 
     async def _read(self, key: str) -> bytes:
         async with self._asked("read", key):
-            answer = await self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            body = answer["Body"]
-            async with body:
-                found = bytearray()
-                # Of an object that is too large no more than shows that it is not the right one.
-                while len(found) <= store.TEXT_BYTES_MAX and (part := await body.read(CHUNK_BYTES)):
-                    found += part
-                return bytes(found)
+            for _ in range(ATTEMPTS_MAX - 1):
+                # The client tries again where there is no answer, not where one breaks off.
+                with contextlib.suppress(aiohttp.ClientPayloadError):
+                    return await self._whole(key)
+                await asyncio.sleep(BROKEN_OFF_S)
+            return await self._whole(key)
+
+    async def _whole(self, key: str) -> bytes:
+        answer = await self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+        body = answer["Body"]
+        async with body:
+            found = bytearray()
+            # Of an object that is too large no more than shows that it is not the right one.
+            while len(found) <= store.TEXT_BYTES_MAX and (part := await body.read(CHUNK_BYTES)):
+                found += part
+            return bytes(found)
 
     @contextlib.asynccontextmanager
     async def _asked(self, what: str, key: str) -> AsyncIterator[None]:
@@ -159,9 +170,6 @@ class S3Store:
 
     def _named(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
-
-
-CHUNK_BYTES: Final = 256 * 1024
 
 
 def _code(error: Exception) -> str:
