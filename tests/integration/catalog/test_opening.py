@@ -130,7 +130,7 @@ async def test_an_endpoint_that_stops_is_an_error_in_time_and_comes_back(
         for call in (
             there.put("another"),
             there.get(name),
-            there.has(name),
+            there.shown("a", "b", 1),
             there.point("a", "b", 1),
         ):
             began = time.monotonic()

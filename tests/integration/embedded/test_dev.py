@@ -53,7 +53,7 @@ async def test_runs_everything_until_sigterm(dev, has_ended):
     assert health["status"] == "healthy"
     assert health["workers"] == {"ingress": 2, "executor": 2, "generator": 1, "recorder": 1}
     children = command.children()
-    assert len(children) == 7
+    assert len(children) == 8
     command.signal(signal.SIGTERM)
     assert await command.ended() == 0
     for pid in children.values():
