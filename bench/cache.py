@@ -24,13 +24,16 @@ from prometheus_client import CollectorRegistry
 from bench import contenders, report
 from loopai.catalog.cache import cache
 from loopai.catalog.stores import filesystem
+from loopai.catalog.stores import store as stores
 from loopai.settings import Settings
 
 TASKS: Final = 1_000
 CODE_BYTES: Final = 4_096
 """Of a program: what the examples engine writes has 3 to 20 KB."""
 ROUNDS: Final = 5
-READS_A_ROUND: Final = {"memory": 20_000, "redis": 1_000, "store (a folder)": 1_000}
+FOLDER: Final = "store (a folder)"
+S3: Final = "store (S3, rclone)"
+READS_A_ROUND: Final = {"memory": 20_000, "redis": 1_000, FOLDER: 1_000, S3: 200}
 ZIPF_READS: Final = 200_000
 ZIPF_READS_SLOW: Final = 10_000
 """Where most reads leave the memory."""
@@ -65,9 +68,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NOTE: Final = (
-    f"{TASKS:,} texts of {CODE_BYTES:,} bytes; medians of {ROUNDS} rounds. `times` is how many "
-    "times as long the same reads take without memory and Redis. The folder is this machine's, its "
-    "files are in the kernel's memory: Redis is for stores that are further away."
+    f"{TASKS:,} texts of {CODE_BYTES:,} bytes, medians of {ROUNDS} rounds. `times` is how many "
+    "times as long the same reads take without memory and Redis, from the folder. Folder and S3 "
+    "are this machine's, and what they hold is in its memory: elsewhere both take longer."
 )
 
 Rounds = Mapping[str, Sequence[Sequence[float]]]
@@ -84,18 +87,27 @@ def measure() -> report.Report:
 async def _measure() -> tuple[Rounds, Workloads]:
     with tempfile.TemporaryDirectory(prefix="loopai-bench-") as folder:
         path = Path(folder)
-        async with contenders.redis(path) as url:
-            return await _measured(filesystem.FilesystemStore(path / "store"), url)
+        async with (
+            contenders.redis(path) as url,
+            contenders.s3(path) as s3_url,
+            stores.opened(s3_url) as s3,
+        ):
+            return await _measured(filesystem.FilesystemStore(path / "store"), s3, url)
 
 
-async def _measured(store: filesystem.FilesystemStore, url: str) -> tuple[Rounds, Workloads]:
+async def _measured(store: stores.Store, s3: stores.Store, url: str) -> tuple[Rounds, Workloads]:
+    alone = Settings(cache_bytes_max=1)
+    shared = Settings(redis_url=url, cache_bytes_max=1)
     layers = {
-        "memory": Settings(),
-        "redis": Settings(redis_url=url, cache_bytes_max=1),
-        "store (a folder)": Settings(cache_bytes_max=1),
+        "memory": (Settings(), store),
+        "redis": (shared, store),
+        FOLDER: (alone, store),
+        S3: (alone, s3),
     }
     names = [await store.put(_code(number)) for number in range(TASKS)]
-    async with cache.opened(layers["redis"], store, CollectorRegistry()) as texts:
+    for number in range(READS_A_ROUND[S3]):
+        await s3.put(_code(number))
+    async with cache.opened(shared, store, CollectorRegistry()) as texts:
         for number in range(TASKS):
             await texts.put(_code(number))
     cached = Settings(redis_url=url)
@@ -105,13 +117,14 @@ async def _measured(store: filesystem.FilesystemStore, url: str) -> tuple[Rounds
             msgspec.structs.replace(cached, cache_bytes_max=MEMORY_OF_A_TENTH),
             ZIPF_READS_SLOW,
         ),
-        UNCACHED: (layers["store (a folder)"], ZIPF_READS_SLOW),
+        UNCACHED: (alone, ZIPF_READS_SLOW),
     }
     rounds: dict[str, list[list[float]]] = {layer: [] for layer in layers}
     worked: dict[str, list[Workload]] = {name: [] for name in workloads}
     for _ in range(ROUNDS):
-        for layer, known in layers.items():
-            rounds[layer].append(await _read(known, store, names, READS_A_ROUND[layer]))
+        for layer, (known, read) in layers.items():
+            reads = READS_A_ROUND[layer]
+            rounds[layer].append(await _read(known, read, names[:reads], reads))
         for name, (known, reads) in workloads.items():
             worked[name].append(await _workload(known, store, names, reads))
     return rounds, worked
@@ -123,7 +136,7 @@ def _code(number: int) -> str:
 
 
 async def _read(
-    known: Settings, store: filesystem.FilesystemStore, names: Sequence[str], reads: int
+    known: Settings, store: stores.Store, names: Sequence[str], reads: int
 ) -> list[float]:
     """Seconds of each of so many reads, round after round of all texts."""
     found = []
@@ -138,7 +151,7 @@ async def _read(
 
 
 async def _workload(
-    known: Settings, store: filesystem.FilesystemStore, names: Sequence[str], reads: int
+    known: Settings, store: stores.Store, names: Sequence[str], reads: int
 ) -> Workload:
     chosen = random.Random(1).choices(names, [1 / rank for rank in range(1, TASKS + 1)], k=reads)  # noqa: S311 (no secret)
     shown = CollectorRegistry()

@@ -6,6 +6,7 @@ Each brings its own processes, its broker among them, on free ports of the loopb
 import asyncio
 import contextlib
 import functools
+import os
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,9 @@ from loopai.embedded import broker, process
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 """What peers and plots run on: Loopai does not depend on their packages."""
+HOST = "127.0.0.1"
+KEY, SECRET = "loopai-bench", "loopai-bench-secret"
+"""Of an S3 that lives as long as a measurement."""
 START_S_MAX = 60.0
 STOP_S_MAX = 5.0
 OUTPUT = product.INPUT["a"] + 1
@@ -140,28 +144,44 @@ async def _address(started: subprocess.Popen[bytes], log: Path) -> str:
 @contextlib.asynccontextmanager
 async def redis(folder: Path) -> AsyncIterator[str]:
     """A Redis that keeps nothing on disk, which is when it is fastest."""
+    port = _free_port()
+    command = [_find_redis(), "--bind", HOST, "--port", f"{port}"]
+    command += ["--logfile", str(folder / "redis.log"), "--dir", str(folder)]
+    async with _listening([*command, "--save", "", "--appendonly", "no"], port, folder):
+        yield f"redis://{HOST}:{port}/0"
+
+
+@contextlib.asynccontextmanager
+async def s3(folder: Path) -> AsyncIterator[str]:
+    """The URL of a store in an S3 of this machine; whose it is, this process's environment has."""
+    port = _free_port()
+    bucket = folder / "s3" / "bench"
+    bucket.mkdir(parents=True)
+    rclone = Path(sys.executable).with_name("rclone")
+    command = [str(rclone), "serve", "s3", str(bucket.parent), "--config", "/dev/null"]
+    command += ["--addr", f"{HOST}:{port}", "--auth-key", f"{KEY},{SECRET}"]
+    os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET)
+    async with _listening(command, port, folder):
+        yield f"s3://bench/?endpoint=http://{HOST}:{port}&region=us-east-1&path_style=true"
+
+
+def _free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        host, port = probe.getsockname()
-    memory_only = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
-    command = [
-        _find_redis(),
-        "--bind",
-        host,
-        "--port",
-        str(port),
-        "--logfile",
-        str(folder / "redis.log"),
-        *memory_only,
-    ]
-    started = _start(command, folder / "log")
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def _listening(command: Sequence[str], port: int, folder: Path) -> AsyncIterator[None]:
+    """*command* runs while inside, and listens on *port*."""
+    started = _start(command, folder / f"log-{port}")
     try:
         async with asyncio.timeout(START_S_MAX):
-            while not await _listens(host, port):
+            while not await _listens(HOST, port):
                 if started.poll() is not None:
-                    raise RuntimeError(f"redis-server ended: {process.describe(started.wait())}")
+                    raise RuntimeError(f"{command[0]} ended: {process.describe(started.wait())}")
                 await asyncio.sleep(0.01)
-        yield f"redis://{host}:{port}/0"
+        yield
     finally:
         await _stop(started)
 

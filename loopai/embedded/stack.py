@@ -204,6 +204,7 @@ class Stack:
             "executor": self._options.workers,
             "generator": 1,
             "recorder": 1,
+            "syncer": 1,
         }
         last = "the API does not answer"
         end = time.monotonic() + READY_S_MAX

@@ -19,6 +19,7 @@ VERSION = importlib.metadata.version("loopai")
 BROKER_TIMEOUT_S = 2.0
 POOLS = ("executor", "generator", "recorder")
 """Without one of each, some requests are accepted and not served."""
+SHOWN = ("ingress", *POOLS, "syncer")
 
 
 async def health(request: Request) -> Response:
@@ -38,7 +39,7 @@ async def health(request: Request) -> Response:
             "version": VERSION,
             "timestamp": datetime.now(UTC),
             "checks": {"broker": broker},
-            "workers": {pool: alive[pool] for pool in ("ingress", *POOLS)},
+            "workers": {pool: alive[pool] for pool in SHOWN},
         }
     )
 

@@ -290,7 +290,9 @@ async def test_a_redis_that_never_answers_holds_nobody_up_for_long(place: Place)
             found = await asyncio.gather(*(reader.texts.get(name) for name in names))
         assert found == [f"# {number}" for number in range(200)]
         assert reader.is_breaker_open
-        assert breaker.FAILURES_MAX <= reader.count("redis", "error") <= shared.CONNECTIONS_MAX
+        # All that may ask at once; and who has the place of one that failed before it opened.
+        most = shared.CONNECTIONS_MAX + breaker.FAILURES_MAX - 1
+        assert breaker.FAILURES_MAX <= reader.count("redis", "error") <= most
         failed = reader.count("redis", "error")
         await asyncio.gather(*(reader.texts.get(name) for name in names))
         assert reader.count("redis", "error") == failed
