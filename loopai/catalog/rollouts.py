@@ -1,6 +1,8 @@
 """Rollouts: which version of a task answers; read from memory, changed by compare-and-set."""
 
 import asyncio
+import random
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,8 +15,11 @@ from streams import codec, messages, store, topology
 from streams.connection import Connection
 from streams.messages import Canary, ProgramArtifact, Rollout
 
-CAS_ATTEMPTS: Final = 32
-"""Changes of one process wait for each other, so each attempt is one that another process won."""
+CHANGE_S_MAX: Final = 10.0
+"""How long a change is tried while others keep being faster: of five processes that change the same
+rollout all the time, each loses four attempts of five."""
+PAUSE_S_MAX: Final = 0.005
+"""Before another attempt, at random, so that those who compete do not do so in step."""
 ACTIVATABLE: Final[frozenset[messages.ArtifactStatus]] = frozenset(
     {"validated", "active", "deprecated"}
 )
@@ -151,7 +156,8 @@ class Rollouts:
         self, task_id: str, changed: Callable[[Rollout], Rollout], revision: int | None
     ) -> tuple[Rollout, int]:
         async with self._locks.setdefault(task_id, asyncio.Lock()):
-            for _ in range(CAS_ATTEMPTS):
+            give_up = time.monotonic() + CHANGE_S_MAX
+            while time.monotonic() < give_up:
                 old, current = await self.get(task_id)
                 if revision is not None and revision != current:
                     raise errors.ApiError(
@@ -164,6 +170,7 @@ class Rollouts:
                 try:
                     written = await self._write(new, current)
                 except store.Conflict:
+                    await asyncio.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311 (no secret)
                     continue
                 await self._mirror.reach(written)
                 return new, written

@@ -14,7 +14,7 @@ from streams import codec, ids, publisher, replay, subjects, topology
 from streams.messages import ExecuteBatch, ExecuteItem, ExecutionRecord
 from tests.system import UPPER, System
 from tests.wait import until
-from workers import executor, shadows, texts, verdict
+from workers import executor, shadows, verdict
 
 ROLLOUT = "/api/v1/tasks/upper/rollout"
 EXECUTIONS = 10_000
@@ -373,7 +373,6 @@ async def test_a_shadow_batch_that_takes_too_long_makes_way(system: System) -> N
         system.bus,
         known,
         cells,
-        texts.Texts(known),
         languages=frozenset({"python"}),
         run_ms_max=60_000,
         worker="test",
