@@ -9,12 +9,12 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from testcontainers.core.container import DockerContainer
 
 from loopai.embedded import process
+from tests import docker
 from tests.wait import until
 
 IMAGE = "redis:8-alpine"
@@ -112,25 +112,13 @@ class Container(Server):
 async def served(kind: str, folder: Path) -> AsyncIterator[Server]:
     """A running Redis of *kind*, `server` or `container`; the test is skipped without an engine."""
     if kind == "container":
-        require_engine()
+        docker.require()
     started = (Container if kind == "container" else Server)(folder)
     try:
         await started.start()
         yield started
     finally:
         await started.stop()
-
-
-def require_engine() -> None:
-    """Skip the test where no Docker engine answers."""
-    done = subprocess.run(
-        ["docker", "version"] if shutil.which("docker") else ["false"],
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip("no Docker engine answers here")
 
 
 def free_port() -> int:

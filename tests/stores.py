@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from testcontainers.core.container import DockerContainer
 
 from loopai.catalog.stores import s3, store
 from loopai.embedded import process
+from tests import docker
 from tests.wait import until
 
 KEY, SECRET = "loopai-tests", "loopai-tests-secret"
@@ -123,8 +123,7 @@ class Place:
 @contextlib.asynccontextmanager
 async def minio() -> AsyncIterator[Place]:
     """A bucket of MinIO in a container. Skips the test where no Docker engine answers."""
-    if not _docker_answers():
-        pytest.skip("no Docker engine answers, so there is no MinIO")
+    docker.require()
     container = DockerContainer("minio/minio:latest").with_command("server /data")
     container.with_env("MINIO_ROOT_USER", KEY).with_env("MINIO_ROOT_PASSWORD", SECRET)
     container.with_exposed_ports(9000)
@@ -140,13 +139,6 @@ async def minio() -> AsyncIterator[Place]:
 
             await until(is_made, 60)
         yield Place(f"s3://{BUCKET}/some/prefix?endpoint={url}&region={REGION}")
-
-
-def _docker_answers() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    asked = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30)
-    return asked.returncode == 0
 
 
 @contextlib.asynccontextmanager
