@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from streams import codec, store, subjects, topology
+from streams import codec, ending, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import Language, WorkerPresence
 
@@ -62,8 +62,7 @@ async def shown(
     try:
         yield
     finally:
-        refreshing.cancel()
-        await asyncio.gather(refreshing, return_exceptions=True)
+        await ending.end(refreshing)
         with contextlib.suppress(store.StoreUnavailable):  # its TTL removes it as well
             await bucket.delete(key)
 

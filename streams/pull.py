@@ -15,7 +15,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from streams import topology
+from streams import ending, topology
 from streams.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,7 @@ class Pull:
             return []
         self._connection.on_reconnect.remove(self._reconnected)
         self._turn()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await ending.end(self._task)
         self._task = None
         await self._close_inbox()
         left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]

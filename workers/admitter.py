@@ -16,7 +16,7 @@ from nats.aio.subscription import Subscription
 
 from loopai.catalog.stores import store as stores
 from loopai.sandbox import admission, pool, program
-from streams import codec
+from streams import codec, ending
 from streams.connection import Connection
 from streams.messages import AdmitAnswer, AdmitRequest
 from workers import runtime
@@ -72,9 +72,7 @@ class Admitter:
                         await each.drain()  # type: ignore[no-untyped-call]  # has no types
         if self._active:
             _, late = await asyncio.wait(self._active, timeout=max(0.0, ends - loop.time()))
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await ending.end(*late)
 
     async def _take(self, message: Msg) -> None:
         if len(self._active) >= AT_ONCE + WAITING_MAX:

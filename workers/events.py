@@ -10,7 +10,7 @@ import msgspec
 import nats.errors
 import structlog
 
-from streams import codec, subjects
+from streams import codec, ending, subjects
 from streams.connection import Connection
 from streams.messages import Event, ExecutionRecord
 
@@ -59,8 +59,7 @@ class Events:
     async def close(self) -> None:
         """Send what is left."""
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+            await ending.end(self._sending)
         await self._send()
 
     async def _send_soon(self) -> None:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from streams import (
     codec,
     connection,
     consumer,
+    ending,
     presence,
     provision,
     publisher,
@@ -195,9 +196,9 @@ class Worker:
                     task.result()
         finally:
             self._draining = True
-            await _cancel(*taking, *ends)
+            await ending.end(*taking, *ends)
             await self._drain()
-            await _cancel(leases)
+            await ending.end(leases)
 
     async def _take(self, source: Source) -> None:
         opened = consumer.Consumer(self._connection, source.spec, slots=source.prefetch)
@@ -247,7 +248,7 @@ class Worker:
         if not self._active:
             return
         _, late = await asyncio.wait(self._active, timeout=DRAIN_S)
-        await _cancel(*late)
+        await ending.end(*late)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -306,12 +307,6 @@ class Worker:
             await delivery.nak(NAK_S)
         else:
             await delivery.term(f"{reason}: {detail}")
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:  # Any: whatever they return is dropped
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _TRANSIENT = (

@@ -17,7 +17,7 @@ import structlog
 from loopai import errors
 from loopai.catalog import catalog, schemas
 from loopai.sandbox import pool
-from streams import ids, publisher, subjects, topology
+from streams import ending, ids, publisher, subjects, topology
 from streams.connection import Connection
 from streams.messages import ExecuteItem, ExecutionRecord, Language, ProgramArtifact, TaskHead
 from workers import answers, metrics, texts, verdict
@@ -81,8 +81,7 @@ class Shadows:
         try:
             yield self
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await ending.end(running)
 
     def offer(self, order: verdict.Order, records: Mapping[str, ExecutionRecord]) -> None:
         """Have what *records* answer run on the shadow version too, if there is one and room.

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from loopai.catalog import catalog, exchange, sync
 from loopai.catalog.stores import store as stores
-from streams import codec, store, topology
+from streams import codec, ending, store, topology
 from streams.messages import SiteState
 from workers import runtime, slots
 
@@ -62,9 +62,7 @@ async def _running(host: runtime.Host, following: sync.Sync) -> AsyncIterator[No
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ending.end(*tasks)
         host.registry.unregister(shown)
         with contextlib.suppress(store.StoreUnavailable):  # its TTL removes it as well
             await bucket.delete(host.settings.site)

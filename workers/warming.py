@@ -16,7 +16,7 @@ from loopai import errors
 from loopai.catalog import catalog
 from loopai.catalog.cache import memory
 from loopai.catalog.stores.store import StoreError
-from streams import codec, store, subjects, topology
+from streams import codec, ending, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import Language, ProgramArtifact, Rollout
 
@@ -52,9 +52,7 @@ class Warmer:
             yield
         finally:
             self._catalog.on_change.remove(self._changed)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ending.end(*tasks)
 
     async def _begin(self, bytes_max: int) -> None:
         """Want what ran lately, then what was activated last, as far as memory has room."""

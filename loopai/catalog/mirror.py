@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from streams import codec, messages, store, topology
+from streams import codec, ending, messages, store, topology
 from streams.connection import Connection
 
 log = structlog.get_logger()
@@ -55,10 +55,7 @@ class Mirror(Generic[M]):
             self._task.result()
 
     async def stop(self) -> None:
-        tasks = [*self._settles, *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ending.end(*self._settles, *([self._task] if self._task else []))
 
     async def settle(self) -> None:
         """Wait until everything written before this call is seen; 1 s at most.

@@ -17,6 +17,7 @@ import structlog
 
 from loopai.catalog import catalog
 from loopai.catalog.stores import store
+from streams import ending
 from streams.messages import DigestConflict, ProgramArtifact, SiteState
 
 log = structlog.get_logger()
@@ -93,8 +94,7 @@ class Sync:
                     async with asyncio.timeout_at(due):
                         await self._changed.wait()
         finally:
-            checking.cancel()
-            await asyncio.gather(checking, return_exceptions=True)
+            await ending.end(checking)
 
     def state(self) -> SiteState:
         """How far it is now."""

@@ -18,7 +18,7 @@ import nats.errors
 from loopai import errors, settings
 from loopai.embedded import broker, supervisor
 from loopai.embedded.program import Program, Say
-from streams import connection, provision, topology
+from streams import connection, ending, provision, topology
 
 READY_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
@@ -193,9 +193,7 @@ class Stack:
             await asyncio.wait({healthy, failing}, return_when=asyncio.FIRST_COMPLETED)
             await (failing if failing.done() else healthy)
         finally:
-            healthy.cancel()
-            failing.cancel()
-            await asyncio.gather(healthy, failing, return_exceptions=True)
+            await ending.end(healthy, failing)
 
     async def _healthy(self) -> None:
         # Of several ingress processes any may answer, so each is counted where it shows itself.

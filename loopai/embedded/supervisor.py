@@ -7,6 +7,7 @@ from typing import Final, NoReturn, Protocol
 from loopai import errors
 from loopai.embedded import process
 from loopai.embedded.program import Say
+from streams import ending
 
 RESTART_S_MIN: Final = 0.5
 RESTART_S_MAX: Final = 30.0
@@ -55,9 +56,7 @@ class Supervisor:
 
     async def stop(self, grace_s: float) -> None:
         """Stop all children, the last group first; SIGKILL for one that takes over *grace_s*."""
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        await ending.end(*self._watches)
         for group in reversed(self._groups):
             await asyncio.gather(*(child.stop(grace_s) for child in group))
         self._groups.clear()

@@ -13,6 +13,7 @@ from loopai import settings
 from loopai.catalog.cache import memory
 from loopai.catalog.stores import store as stores
 from loopai.observe import caches
+from streams import ending
 
 if TYPE_CHECKING:  # its client is heavy, and not needed where there is no Redis
     from loopai.catalog.cache.shared import Shared
@@ -61,10 +62,7 @@ class ProgramCache:
 
     async def close(self) -> None:
         """Give up what is under way; whoever waits for it is cancelled."""
-        under_way = (*self._flights.values(), *self._fills)
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await ending.end(*self._flights.values(), *self._fills)
 
     def collector(self) -> caches.CacheCollector:
         """What the layers do, for Prometheus."""

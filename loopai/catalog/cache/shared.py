@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from loopai import errors, settings
 from loopai.catalog.cache import breaker
 from loopai.observe import caches
+from streams import ending
 
 log = structlog.get_logger()
 
@@ -67,8 +68,7 @@ class Shared:
         try:
             yield self
         finally:
-            greeting.cancel()
-            await asyncio.gather(greeting, return_exceptions=True)
+            await ending.end(greeting)
             await self._redis.aclose()
 
     async def get(self, digest: str) -> str | None:
