@@ -21,6 +21,7 @@ BUSY_S: Final = 0.2
 
 async def ask(
     shared: services.Services,
+    tenant: str,
     language: Language,
     code: str,
     *,
@@ -31,7 +32,7 @@ async def ask(
     """What a worker found; its status is `admitted`. INVALID_PROGRAM, RUNTIME_UNAVAILABLE."""
     deadline = time.time() + shared.settings.admit_ms_max / 1000
     request = AdmitRequest(
-        tenant=services.TENANT,
+        tenant=tenant,
         language=language,
         code=code,
         isolation=isolation,

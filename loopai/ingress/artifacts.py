@@ -12,7 +12,16 @@ from starlette.routing import Route
 from loopai import errors
 from loopai.catalog.catalog import new_artifact
 from loopai.catalog.rollouts import Change
-from loopai.ingress import admit, bodies, preconditions, problems, rollouts, services, tags
+from loopai.ingress import (
+    admit,
+    bodies,
+    identity,
+    preconditions,
+    problems,
+    rollouts,
+    services,
+    tags,
+)
 from loopai.synthesis import screening
 from streams import topology
 from streams.messages import Isolation, Language, ProgramArtifact, TaskHead
@@ -53,7 +62,9 @@ async def upload(request: Request) -> Response:
     body = bodies.decode(raw, _upload)
     # A byte order mark, which some editors write, is no part of the program.
     code = body.code.removeprefix("\ufeff")
-    task = await shared.catalog.specification(services.TENANT, request.path_params["task"])
+    task = await shared.catalog.specification(
+        identity.of(request).tenant, request.path_params["task"]
+    )
     try:
         # Parsing a large program takes a tenth of a second, which the event loop has not.
         complexity = await asyncio.to_thread(screening.screen, code, body.language)
@@ -66,6 +77,7 @@ async def upload(request: Request) -> Response:
         ) from error
     found = await admit.ask(
         shared,
+        task.tenant,
         body.language,
         code,
         isolation=body.isolation,
@@ -75,7 +87,9 @@ async def upload(request: Request) -> Response:
     now = datetime.now(UTC)
     artifact = await shared.catalog.create_artifact(
         msgspec.structs.replace(
-            new_artifact(task.id, language=body.language, created_by=rollouts.AUTHOR, now=now),
+            new_artifact(
+                task.id, language=body.language, created_by=identity.of(request).name, now=now
+            ),
             status="validated",
             status_reason=f"uploaded by hand, not evaluated; {found.reason}",
             isolation=found.isolation,
@@ -86,7 +100,7 @@ async def upload(request: Request) -> Response:
         code,
     )
     if body.activate:
-        await shared.catalog.activate(artifact, by=rollouts.AUTHOR, now=now)
+        await shared.catalog.activate(artifact, by=identity.of(request).name, now=now)
         artifact = msgspec.structs.replace(artifact, status="active", deployed_at=now)
     location = f"/api/v1/tasks/{task.id}/artifacts/{artifact.version}"
     return bodies.json(artifact, 201, {"Location": location})
@@ -94,7 +108,7 @@ async def upload(request: Request) -> Response:
 
 async def list_all(request: Request) -> Response:
     catalog = services.of(request).catalog
-    task = await catalog.task(services.TENANT, request.path_params["task"])
+    task = await catalog.task(identity.of(request).tenant, request.path_params["task"])
     return bodies.json({"artifacts": await catalog.artifacts(task.id)})
 
 
@@ -127,7 +141,7 @@ async def activate(request: Request) -> Response:
     changed = await shared.catalog.change_rollout(
         task.id,
         Change(active=artifact.version, force=body.force),
-        by=rollouts.AUTHOR,
+        by=identity.of(request).name,
         now=datetime.now(UTC),
         revision=preconditions.if_match(request),
     )
@@ -136,7 +150,7 @@ async def activate(request: Request) -> Response:
 
 async def _named(request: Request) -> tuple[TaskHead, ProgramArtifact]:
     catalog = services.of(request).catalog
-    task = await catalog.task(services.TENANT, request.path_params["task"])
+    task = await catalog.task(identity.of(request).tenant, request.path_params["task"])
     version = request.path_params["version"]
     if not (version.isdecimal() and len(version) <= VERSION_DIGITS_MAX):
         raise errors.ApiError("ARTIFACT_NOT_FOUND", f"the task has no version {version[:64]!r}")

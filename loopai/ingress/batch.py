@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import bodies, execute, flow, ndjson, problems, services
+from loopai.ingress import bodies, execute, flow, identity, ndjson, problems, services
 from streams import ids
 from streams.messages import Problem
 
@@ -85,7 +85,7 @@ async def _whole(request: Request) -> Response:
         raise errors.ApiError(
             "INVALID_REQUEST", message, errors=(errors.FieldError("/items", message),)
         )
-    task = await shared.catalog.task(services.TENANT, body.task_id)
+    task = await shared.catalog.task(identity.of(request).tenant, body.task_id)
     timeout_ms = execute.timeout(body.timeout_ms, shared)
     await execute.require_version(shared, task, body.version)
     terms = flow.Terms(
@@ -105,7 +105,7 @@ async def _stream(request: Request) -> Response:
     started = time.perf_counter()
     shared = services.of(request)
     query = _query(request)
-    task = await shared.catalog.task(services.TENANT, query.task_id)
+    task = await shared.catalog.task(identity.of(request).tenant, query.task_id)
     try:
         timeout_ms = execute.timeout(query.timeout_ms, shared)
     except errors.ApiError as error:

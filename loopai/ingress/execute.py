@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from loopai import errors, views
 from loopai.catalog import schemas
-from loopai.ingress import bodies, dispatch, problems, services
+from loopai.ingress import bodies, dispatch, identity, problems, services
 from loopai.sandbox import limits
 from streams import publisher
 from streams.messages import EncodedJson, ExecuteItem, RoutingKey, TaskHead
@@ -60,6 +60,7 @@ async def execute_named(request: Request) -> Response:
 class Call(dispatch.Waiter, Protocol):
     """What `begin` needs of a request whose answer is awaited."""
 
+    tenant: str
     task: str
     body: bytes
     parent: str
@@ -84,7 +85,7 @@ def begin(shared: services.Services, call: Call) -> bool:
         return True
     try:
         body = _execute.decode(call.body)
-        task = shared.catalog.find(services.TENANT, call.task)
+        task = shared.catalog.find(call.tenant, call.task)
         if task is None or body.version is not None:
             return False
         if shared.catalog.active_version(task.id) is None:
@@ -106,7 +107,7 @@ def begin(shared: services.Services, call: Call) -> bool:
 
 async def _run(request: Request, body: Execute, reference: str) -> Response:
     shared = services.of(request)
-    task = await shared.catalog.task(services.TENANT, reference)
+    task = await shared.catalog.task(identity.of(request).tenant, reference)
     item = await _item(shared, task, body, problems.trace_id(request))
     wait_s = _wait_s(request)
     if wait_s == 0:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors, views
-from loopai.ingress import bodies, services
+from loopai.ingress import bodies, identity, services
 from streams import ids, replay
 from streams.connection import Connection
 from streams.messages import Cancellation
@@ -28,17 +28,17 @@ Found: TypeAlias = views.ExecutionView | views.QueuedView | views.DeadView
 async def get(request: Request) -> Response:
     ends = _ends(request)
     execution_id = request.path_params["execution"]
-    connection = services.of(request).connection
-    found = await _require(connection, execution_id)
-    return bodies.json(await _until(ends, connection, found))
+    connection, tenant = services.of(request).connection, identity.of(request).tenant
+    found = await _require(connection, tenant, execution_id)
+    return bodies.json(await _until(ends, connection, tenant, found))
 
 
 async def cancel(request: Request) -> Response:
     """Ask for the end of an execution that has not ended: 202, or 200 where it was waited for."""
     ends = _ends(request)
     execution_id = request.path_params["execution"]
-    shared = services.of(request)
-    found = await _require(shared.connection, execution_id)
+    shared, tenant = services.of(request), identity.of(request).tenant
+    found = await _require(shared.connection, tenant, execution_id)
     if not isinstance(found, views.QueuedView):
         raise errors.ApiError(
             "EXECUTION_ENDED",
@@ -46,9 +46,9 @@ async def cancel(request: Request) -> Response:
             execution_id=execution_id,
             execution_status=found.status,
         )
-    asked = Cancellation(tenant=services.TENANT, requested_at=datetime.now(UTC))
+    asked = Cancellation(tenant=tenant, requested_at=datetime.now(UTC))
     await shared.cancellations.put(execution_id, asked)
-    found = await _until(ends, shared.connection, found)
+    found = await _until(ends, shared.connection, tenant, found)
     if not isinstance(found, views.QueuedView):
         return bodies.json(found)
     view = views.CancellingView(id=execution_id, execution_id=execution_id)
@@ -61,34 +61,32 @@ def _ends(request: Request) -> float:
     return time.monotonic() + (wait_s or 0.0)
 
 
-async def _until(ends: float, connection: Connection, found: Found) -> Found:
+async def _until(ends: float, connection: Connection, tenant: str, found: Found) -> Found:
     """*found* as it is once it has ended, or at *ends*. EXECUTION_NOT_FOUND."""
     while isinstance(found, views.QueuedView) and time.monotonic() < ends:
         await asyncio.sleep(POLL_S)
-        found = await _require(connection, found.id)
+        found = await _require(connection, tenant, found.id)
     return found
 
 
-async def _require(connection: Connection, execution_id: str) -> Found:
-    found = await _find(connection, execution_id) if ids.is_id(execution_id) else None
+async def _require(connection: Connection, tenant: str, execution_id: str) -> Found:
+    found = await _find(connection, tenant, execution_id) if ids.is_id(execution_id) else None
     if found is None:
         raise errors.ApiError("EXECUTION_NOT_FOUND", f"no execution {execution_id[:64]!r}")
     return found
 
 
-async def _find(connection: Connection, execution_id: str) -> Found | None:
+async def _find(connection: Connection, tenant: str, execution_id: str) -> Found | None:
     # It may be recorded between the looks at the two streams: look at the first one again.
     for again in (True, False):
         recorded = await replay.recorded(
-            connection, tenant=services.TENANT, task=None, wanted={execution_id}
+            connection, tenant=tenant, task=None, wanted={execution_id}
         )
         if recorded:
             return views.past(recorded[execution_id])
-        if again and await replay.is_queued(
-            connection, tenant=services.TENANT, execution_id=execution_id
-        ):
+        if again and await replay.is_queued(connection, tenant=tenant, execution_id=execution_id):
             return views.QueuedView(id=execution_id, execution_id=execution_id)
-    letter = await replay.dead(connection, tenant=services.TENANT, execution_id=execution_id)
+    letter = await replay.dead(connection, tenant=tenant, execution_id=execution_id)
     return None if letter is None else views.dead(execution_id, letter)
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors
-from loopai.ingress import bodies, problems, services
+from loopai.ingress import bodies, identity, problems, services
 from streams import codec, ids, publisher, subjects
 from streams.messages import GenerateRequest, Operation
 
@@ -33,7 +33,7 @@ async def generate(request: Request) -> Response:
     wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
     raw = await bodies.read(request, shared.settings.body_bytes_max)
     body = bodies.decode(raw or b"{}", _decoder)
-    task = await shared.catalog.task(services.TENANT, request.path_params["task"])
+    task = await shared.catalog.task(identity.of(request).tenant, request.path_params["task"])
     now = datetime.now(UTC)
     operation = Operation(
         id=ids.new(),
@@ -71,7 +71,7 @@ async def get(request: Request) -> Response:
     wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
     name = request.path_params["operation"]
     entry = await services.of(request).operations.get(name) if ids.is_id(name) else None
-    if entry is None or entry.value.tenant != services.TENANT:
+    if entry is None or entry.value.tenant != identity.of(request).tenant:
         raise errors.ApiError("OPERATION_NOT_FOUND", f"no operation {name[:64]!r}")
     return await _answer(request, entry.value, wait_s or 0.0, accepted=200)
 

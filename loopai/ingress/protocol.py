@@ -15,7 +15,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from loopai import errors, views
-from loopai.ingress import app, bodies, execute, problems, services
+from loopai.ingress import app, bodies, execute, identity, problems, services
 from streams.messages import ExecutionRecord
 
 ROUTE: Final = "execute.execute"
@@ -46,12 +46,14 @@ class Call:
         "scope",
         "started",
         "task",
+        "tenant",
     )
     message_event: Final = _Unread()
 
     def __init__(self, protocol: "Protocol", scope: Scope, task: str, parent: str) -> None:
         self._protocol = protocol
         self.scope = scope
+        self.tenant = identity.of_scope(scope).tenant
         self.task = task
         self.parent = parent
         self.body = b""

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai.catalog.mirror import Mirror
-from loopai.ingress import bodies, services
-from streams import backlog, publisher, subjects, topology
+from loopai.ingress import bodies, identity, services
+from streams import backlog, ending, publisher, subjects, topology
 from streams.connection import Connection
 from streams.messages import Lane, WorkerPresence
 
@@ -89,8 +89,7 @@ class Queues:
 
     async def close(self) -> None:
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await ending.end(self._reading)
 
     def require_room(self, tenant: str) -> None:
         """BacklogFull while *tenant* has as much queued as it may have, as of a second ago."""
@@ -255,12 +254,12 @@ def _age_s(stored: datetime | None, now: datetime) -> float | None:
 
 async def queues(request: Request) -> Response:
     """The queues of all tasks, or of `?task=`."""
-    shared = services.of(request)
+    shared, tenant = services.of(request), identity.of(request).tenant
     reference = request.query_params.get("task")
     task = None
     if reference is not None:
-        task = (await shared.catalog.task(services.TENANT, reference)).name
-    return bodies.json({"queues": await shared.queues.view(services.TENANT, task)})
+        task = (await shared.catalog.task(tenant, reference)).name
+    return bodies.json({"queues": await shared.queues.view(tenant, task)})
 
 
 routes = [Route("/queues", queues, methods=["GET"])]

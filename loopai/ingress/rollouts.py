@@ -8,10 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai.catalog import rollouts
-from loopai.ingress import bodies, preconditions, services
+from loopai.ingress import bodies, identity, preconditions, services
 from streams.messages import Rollout
 
-AUTHOR = "api"
 """Until requests are authenticated."""
 
 _change = msgspec.json.Decoder(rollouts.Change)
@@ -29,7 +28,7 @@ async def put(request: Request) -> Response:
     changed = await shared.catalog.change_rollout(
         await _task_id(request),
         body,
-        by=AUTHOR,
+        by=identity.of(request).name,
         now=datetime.now(UTC),
         revision=preconditions.if_match(request),
     )
@@ -39,7 +38,7 @@ async def put(request: Request) -> Response:
 async def promote(request: Request) -> Response:
     changed = await services.of(request).catalog.promote(
         await _task_id(request),
-        by=AUTHOR,
+        by=identity.of(request).name,
         now=datetime.now(UTC),
         revision=preconditions.if_match(request),
     )
@@ -49,7 +48,7 @@ async def promote(request: Request) -> Response:
 async def rollback(request: Request) -> Response:
     changed = await services.of(request).catalog.rollback(
         await _task_id(request),
-        by=AUTHOR,
+        by=identity.of(request).name,
         now=datetime.now(UTC),
         revision=preconditions.if_match(request),
     )
@@ -62,7 +61,7 @@ def answer(rollout: Rollout, revision: int) -> Response:
 
 async def _task_id(request: Request) -> str:
     catalog = services.of(request).catalog
-    return (await catalog.task(services.TENANT, request.path_params["task"])).id
+    return (await catalog.task(identity.of(request).tenant, request.path_params["task"])).id
 
 
 routes = [

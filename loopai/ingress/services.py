@@ -17,9 +17,6 @@ if TYPE_CHECKING:  # they import this module
     from loopai.ingress.dispatch import Dispatcher
     from loopai.ingress.queues import Queues
 
-TENANT = "default"
-"""Until requests are authenticated, all belong to one tenant."""
-
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings

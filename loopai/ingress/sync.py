@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loopai.ingress import bodies, services
+from loopai.ingress import bodies, identity, services
 from streams import topology
 
 
@@ -38,7 +38,7 @@ async def get(request: Request) -> Response:
                             "at": one.at,
                         }
                         for one in each.latest
-                        if one.tenant == services.TENANT
+                        if one.tenant == identity.of(request).tenant
                     ],
                     "reason": each.reason,
                     "updated_at": each.updated_at,

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.catalog import schemas
-from loopai.ingress import bodies, preconditions, services
+from loopai.ingress import bodies, identity, preconditions, services
 from streams import ids, subjects
 from streams.messages import Example, TaskSpecification
 
@@ -53,7 +53,7 @@ async def create(request: Request) -> Response:
     now = datetime.now(UTC)
     task = TaskSpecification(
         id=ids.new(),
-        tenant=services.TENANT,
+        tenant=identity.of(request).tenant,
         name=body.name,
         description=body.description,
         input_schema=body.input_schema,
@@ -71,12 +71,16 @@ async def create(request: Request) -> Response:
 
 
 async def list_all(request: Request) -> Response:
-    return bodies.json({"tasks": await services.of(request).catalog.tasks(services.TENANT)})
+    return bodies.json(
+        {"tasks": await services.of(request).catalog.tasks(identity.of(request).tenant)}
+    )
 
 
 async def get(request: Request) -> Response:
     catalog = services.of(request).catalog
-    return _answer(await catalog.specification(services.TENANT, request.path_params["task"]))
+    return _answer(
+        await catalog.specification(identity.of(request).tenant, request.path_params["task"])
+    )
 
 
 async def patch(request: Request) -> Response:
@@ -95,7 +99,7 @@ async def patch(request: Request) -> Response:
         return changed
 
     changed = await shared.catalog.change_task(
-        services.TENANT,
+        identity.of(request).tenant,
         request.path_params["task"],
         change,
         revision=preconditions.if_match(request),
@@ -105,7 +109,9 @@ async def patch(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     await services.of(request).catalog.delete_task(
-        services.TENANT, request.path_params["task"], revision=preconditions.if_match(request)
+        identity.of(request).tenant,
+        request.path_params["task"],
+        revision=preconditions.if_match(request),
     )
     return Response(status_code=204)
 
