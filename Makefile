@@ -18,7 +18,7 @@ dev: setup
 
 test: setup
 	@sh tools/install.sh redis-server redis-server 'the suite'
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered
 
 check: setup
 	$(BIN)/ruff format --check .

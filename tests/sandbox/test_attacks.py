@@ -20,7 +20,8 @@ if os.environ.get(stage.CONTAINER_ASKED):
     STAGES["in a container"] = (stage.contained, "call", BOTH)
 
 CASES = [
-    (place, name)
+    # A drive goes through its stage once: all of a stage are for one and the same test process.
+    pytest.param(place, name, marks=pytest.mark.xdist_group(place))
     for place, (_, _, areas) in STAGES.items()
     for name in (*catalogue.named(areas=areas), drive.END)
 ]
