@@ -43,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     fork until the executor is hardened, 3 ms in Python and 40 ms in Deno."""
     load_ms_max: float = 2_000
     """Compiling and importing a program."""
-    grace_ms: float = 2.0
+    grace_ms: float = 3.0
     """From the soft deadline, which the executor keeps, to the kill by the host."""
     exit_ms_max: float = 2_000
     """From a kill until the kernel says that the process is gone."""

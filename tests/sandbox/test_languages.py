@@ -220,7 +220,8 @@ async def test_script_that_hangs_as_it_loads_is_refused(make_cells, code):
         await cells.load(code, language=JAVASCRIPT)
 
 
-async def test_promise_that_never_settles_times_out_and_costs_no_process(cells):
+async def test_promise_that_never_settles_times_out_and_costs_no_process(make_cells):
+    cells = make_cells(grace_ms=2_000)
     code = "let calls = 0;\nconst never = new Promise(() => {});\n"
     code += "export const run = (value) => (calls++, value ? never : calls);"
     outcomes = await cells.many(code, [0, 1, 0], timeout_ms=100, language=JAVASCRIPT)

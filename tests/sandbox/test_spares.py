@@ -1,5 +1,9 @@
 """When a cell has a spare, and what an executor without one gives back when nobody calls."""
 
+import pathlib
+import platform
+import re
+
 import pytest
 
 from tests.wait import until
@@ -11,6 +15,10 @@ COUNTS = "let calls = 0; export const run = () => ++calls;"
 
 def only(cells):
     return next(iter(cells.pool._cells.values())).cell
+
+
+def smaps(pid):
+    return pathlib.Path(f"/proc/{pid}/smaps").read_text()
 
 
 def executors(cells):
@@ -111,3 +119,19 @@ async def test_program_has_no_part_in_a_rest(make_cells):
     await only(cells).rest()
     assert await cells.value(code, language="javascript") == ["undefined", 2]
     assert cells.pool.statistics.kills == {}
+
+
+async def test_a_page_of_deno_is_mapped_when_it_is_needed_and_no_other(cells):
+    """The kernel says so of each mapping: `uw` (proc_pid_smaps(5))."""
+    major, minor, *_ = platform.release().split(".")
+    if (int(major), int(minor)) < (6, 7):
+        pytest.skip("from Linux 6.7 on")
+    await cells.load(JAVASCRIPT, language="javascript")
+    try:
+        text = smaps(only(cells).pids[-1])
+    except PermissionError:
+        pytest.skip("only root may read it")
+    code = re.findall(r" r-xp .*/deno\nSize: +(\d+) kB\n(?:\w+: .*\n)*?VmFlags: (.*)\n", text)
+    # Its last page is another's too.
+    _, flags = max(code, key=lambda mapping: int(mapping[0]))
+    assert "uw" in flags.split()

@@ -25,7 +25,10 @@ _CODE_BYTES = 512 * 1024 * 1024
 _OWN_BYTES = 96 * 1024 * 1024
 _FILES_MAX = 32
 _THREADS_MAX = 64
-_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_NUMBERS = {
+    "x86_64": {"seccomp": 317, "ioctl": 16, "userfaultfd": 323},
+    "aarch64": {"seccomp": 277, "ioctl": 29, "userfaultfd": 282},
+}
 
 
 class Runtime:
@@ -43,7 +46,7 @@ class Runtime:
             resource.RLIMIT_NOFILE: max(limits["files_max"], _FILES_MAX),
             resource.RLIMIT_NPROC: _THREADS_MAX,
         }
-        own = {"data_fd": DATA_FD, "page_fd": PAGE_FD, "seccomp": _SECCOMP[machine]}
+        own = {"data_fd": DATA_FD, "page_fd": PAGE_FD, **_NUMBERS[machine]}
         self._argv = [
             paths["program"],
             "run",

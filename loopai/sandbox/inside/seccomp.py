@@ -80,7 +80,7 @@ DENO: Calls = _ANY | {
 
 DENO_START: Calls = DENO | {
     # Deno's own start, before it has the program: it is executed, makes its threads and its event
-    # loop, and puts itself under the list above.
+    # loop, says how its file is mapped, and puts itself under the list above.
     "execve": (59, 221),
     "arch_prctl": (158, None),
     "set_tid_address": (218, 96),
@@ -97,6 +97,7 @@ DENO_START: Calls = DENO | {
     "eventfd2": (290, 19),
     "epoll_create1": (291, 20),
     "pkey_alloc": (330, 289),
+    "userfaultfd": (323, 282),
 }
 
 # Decided by an argument. Without PROT_EXEC in the third of these two …
