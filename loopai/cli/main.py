@@ -11,6 +11,7 @@ from loopai.cli import (
     audit,
     demo,
     dev,
+    doctor,
     failure,
     queues,
     rollout,
@@ -18,6 +19,7 @@ from loopai.cli import (
     sandbox,
     sync,
     tasks,
+    top,
 )
 
 app = typer.Typer(
@@ -32,8 +34,10 @@ app.command("dev")(dev.dev)
 app.command("demo")(demo.demo)
 app.add_typer(tasks.app, name="task")
 app.add_typer(rollout.app, name="rollout")
+app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("queues")(queues.queues)
+app.command("top")(top.top)
 app.command("sync")(sync.sync)
 app.add_typer(audit.app, name="audit")
 app.add_typer(sandbox.app, name="sandbox")

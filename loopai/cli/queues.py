@@ -1,13 +1,17 @@
 """`loopai queues`: what waits, for which task, in which lane."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import msgspec
 import typer
 
 from loopai.cli import api, options, output
+
+if TYPE_CHECKING:
+    from rich import table
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +43,15 @@ def queues(
     if as_json:
         output.print_json(answer)
         return
-    rows = [_row(each) for each in api.decode(answer, QueueList).queues]
-    if rows:
-        columns = ("task", "lane", "queued#", "running#", "oldest#", "per second#")
-        output.stdout().print(output.grid(columns, rows))
-    else:
-        output.print_line("nothing is queued, and nothing was recorded in the last minute")
+    output.stdout().print(drawn(api.decode(answer, QueueList).queues))
+
+
+def drawn(held: Sequence[Queue]) -> "table.Table | str":
+    """*held*, each in a row."""
+    if not held:
+        return "nothing is queued, and nothing was recorded in the last minute"
+    columns = ("task", "lane", "queued#", "running#", "oldest#", "per second#")
+    return output.grid(columns, map(_row, held))
 
 
 def _row(queue: Queue) -> tuple[str, ...]:
