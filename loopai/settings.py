@@ -1,10 +1,12 @@
 """One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
 
+import ipaddress
 import math
 import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT of the ingress."""
     http_shared: bool = False
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
+    auth: Literal["auto", "none", "required"] = "auto"
+    """Whether callers of the API say who they are; auto: not on the loopback of this machine."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     site: str = "main"
@@ -109,6 +113,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return _weights(self.tenant_weights)
 
     @property
+    def auth_required(self) -> bool:
+        """Whether callers must say who they are. StartupError where nobody has decided."""
+        if self.auth != "auto":
+            return self.auth == "required"
+        if is_loopback(self.http_address[0]):
+            return False
+        raise errors.StartupError(
+            f"LOOPAI_HTTP={self.http!r} is open to others: set LOOPAI_AUTH=required, and make a "
+            "key with `loopai key create --bus`; or LOOPAI_AUTH=none, where something else keeps "
+            "strangers out"
+        )
+
+    @property
     def http_address(self) -> tuple[str, int]:
         return address(self.http, "LOOPAI_HTTP")
 
@@ -143,6 +160,14 @@ def address(text: str, name: str) -> tuple[str, int]:
     if not host or not known or int(port) > 65_535:  # noqa: PLR2004
         raise errors.StartupError(f"{name}={text!r}: expected HOST:PORT, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*, as far as its name says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def redacted(url: str) -> str:

@@ -12,15 +12,19 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
+from loopai.catalog import keys as keyring
 from loopai.catalog import library, mirror
 from loopai.ingress import (
+    access,
     artifacts,
+    authentication,
     batch,
     dispatch,
     execute,
     executions,
     generate,
     health,
+    keys,
     problems,
     queues,
     rollouts,
@@ -41,13 +45,20 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync)
+    resources = (
+        *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
+        keys,
+    )
     routes: list[Route] = [route for each in resources for route in each.routes]
+    outside: list[Route] = health.routes
+    if (callers := made.callers) is not None:
+        routes = [access.guarded(route, callers) for route in routes]
+        outside = [access.guarded(route, callers) for route in outside]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
-        routes=[Mount("/api/v1", api), *health.routes],
+        routes=[Mount("/api/v1", api), *outside],
         middleware=[Middleware(Observe, made.metrics)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
@@ -88,8 +99,12 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         )
         await dispatcher.start()
         stack.push_async_callback(dispatcher.close)
+        ring = await stack.enter_async_context(keyring.Keyring(connection).opened())
+        callers = authentication.Authenticator(ring) if settings.auth_required else None
         yield services.Services(
             settings=settings,
+            keys=ring,
+            callers=callers,
             connection=connection,
             catalog=known,
             dispatcher=dispatcher,
@@ -144,4 +159,4 @@ def _name(route: object) -> str:
     """`module.function` of what a path leads to; `none` where it leads nowhere."""
     if not isinstance(route, Route):
         return "none"
-    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.endpoint.__name__}"
+    return access.name(route)

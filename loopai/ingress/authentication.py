@@ -1,0 +1,46 @@
+"""From the credential of a request to who it is from: an API key, or a token of the issuer."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from loopai import errors
+from loopai.catalog import keys
+from loopai.ingress import identity
+
+_BEARER: Final = b"bearer "
+_KEY_PREFIX: Final = keys.PREFIX.encode()
+_HOW: Final = "send it as `Authorization: Bearer …` or, an API key, as `X-Api-Key`"
+
+
+class Authenticator:
+    """Knows callers by their credentials. What it looks in is closed by whoever made it."""
+
+    def __init__(self, ring: keys.Keyring) -> None:
+        self._ring = ring
+
+    def known(self, credential: bytes) -> identity.Identity | None:
+        """Whose *credential* is, as far as memory knows: what the hot path has the time for."""
+        return self._ring.find(credential)
+
+    async def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> identity.Identity:
+        """Who sends *headers*, whose names are in small letters. UNAUTHENTICATED."""
+        given = [value for each in headers if (value := credential(*each)) is not None]
+        if not given:
+            raise errors.ApiError("UNAUTHENTICATED", f"there is no credential; {_HOW}")
+        # With two, what is checked and what a proxy or a person has read might differ.
+        if len(given) > 1:
+            raise errors.ApiError("UNAUTHENTICATED", f"there are several credentials; {_HOW} once")
+        found = self.known(given[0])
+        if found is None and given[0].startswith(_KEY_PREFIX):
+            found = await self._ring.look(given[0])
+        if found is None:
+            # The same for what is unknown, revoked or has run out: strangers learn nothing.
+            raise errors.ApiError("UNAUTHENTICATED", f"the credential is not valid; {_HOW}")
+        return found
+
+
+def credential(name: bytes, value: bytes) -> bytes | None:
+    """The credential that a header holds; None where it is for something else."""
+    if name == b"authorization":
+        return value[len(_BEARER) :].strip() if value[:7].lower() == _BEARER else b""
+    return value if name == b"x-api-key" else None
