@@ -36,6 +36,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
     auth: Literal["auto", "none", "required"] = "auto"
     """Whether callers of the API say who they are; auto: not on the loopback of this machine."""
+    jwt_issuer: str = ""
+    """URL of the OIDC issuer whose tokens are taken beside API keys; none if empty."""
+    jwt_audience: str = ""
+    """What those tokens must be for."""
+    jwt_jwks_url: str = ""
+    """Where the issuer's keys are; found by discovery if empty."""
+    jwt_tenant_claim: str = "tenant"
+    """The claim that names the tenant."""
+    jwt_scopes_claim: str = "scope"
+    """The claim that has the scopes: a text with blanks between, or a list."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     site: str = "main"
@@ -117,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether callers must say who they are. StartupError where nobody has decided."""
         if self.auth != "auto":
             return self.auth == "required"
+        if self.jwt_issuer:
+            return True
         if is_loopback(self.http_address[0]):
             return False
         raise errors.StartupError(
@@ -168,6 +180,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether what comes from *url* comes from who it says: over TLS, or from this machine."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    )
 
 
 def redacted(url: str) -> str:
@@ -236,6 +260,7 @@ def _check(settings: Settings) -> None:
     _check_words(settings)
     _check_addresses(settings)
     _check_cache(settings)
+    _check_tokens(settings)
 
 
 def _check_words(settings: Settings) -> None:
@@ -258,6 +283,28 @@ def _check_addresses(settings: Settings) -> None:
         )
     if settings.metrics:
         address(settings.metrics, "LOOPAI_METRICS")
+
+
+def _check_tokens(settings: Settings) -> None:
+    for name in ("jwt_issuer", "jwt_jwks_url"):
+        url = getattr(settings, name)
+        if url and not is_trustworthy(url):
+            raise errors.StartupError(
+                f"LOOPAI_{name.upper()}={redacted(url)!r}: expected a URL of https, or on this "
+                "machine of http"
+            )
+    if not settings.jwt_issuer:
+        return
+    for name in ("jwt_audience", "jwt_tenant_claim", "jwt_scopes_claim"):
+        if not getattr(settings, name):
+            raise errors.StartupError(
+                f"LOOPAI_{name.upper()} is empty: tokens of LOOPAI_JWT_ISSUER need it"
+            )
+    if settings.auth == "none":
+        raise errors.StartupError(
+            "LOOPAI_AUTH=none: nobody would be asked for the tokens of LOOPAI_JWT_ISSUER; take "
+            "one of the two away"
+        )
 
 
 def _check_cache(settings: Settings) -> None:

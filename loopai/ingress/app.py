@@ -31,6 +31,7 @@ from loopai.ingress import (
     services,
     sync,
     tasks,
+    tokens,
 )
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
@@ -100,7 +101,12 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         await dispatcher.start()
         stack.push_async_callback(dispatcher.close)
         ring = await stack.enter_async_context(keyring.Keyring(connection).opened())
-        callers = authentication.Authenticator(ring) if settings.auth_required else None
+        callers = None
+        if settings.auth_required:
+            issuer = tokens.Issuer(settings) if settings.jwt_issuer else None
+            if issuer is not None:
+                stack.push_async_callback(issuer.close)
+            callers = authentication.Authenticator(ring, issuer)
         yield services.Services(
             settings=settings,
             keys=ring,

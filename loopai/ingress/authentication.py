@@ -5,7 +5,7 @@ from typing import Final
 
 from loopai import errors
 from loopai.catalog import keys
-from loopai.ingress import identity
+from loopai.ingress import identity, tokens
 
 _BEARER: Final = b"bearer "
 _KEY_PREFIX: Final = keys.PREFIX.encode()
@@ -15,15 +15,21 @@ _HOW: Final = "send it as `Authorization: Bearer …` or, an API key, as `X-Api-
 class Authenticator:
     """Knows callers by their credentials. What it looks in is closed by whoever made it."""
 
-    def __init__(self, ring: keys.Keyring) -> None:
+    def __init__(self, ring: keys.Keyring, issuer: tokens.Issuer | None) -> None:
         self._ring = ring
+        self._issuer = issuer
 
     def known(self, credential: bytes) -> identity.Identity | None:
         """Whose *credential* is, as far as memory knows: what the hot path has the time for."""
-        return self._ring.find(credential)
+        if self._issuer is None or credential.startswith(_KEY_PREFIX):
+            return self._ring.find(credential)
+        return self._issuer.known(credential)
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> identity.Identity:
-        """Who sends *headers*, whose names are in small letters. UNAUTHENTICATED."""
+        """Who sends *headers*, whose names are in small letters.
+
+        UNAUTHENTICATED; ISSUER_UNAVAILABLE of a token.
+        """
         given = [value for each in headers if (value := credential(*each)) is not None]
         if not given:
             raise errors.ApiError("UNAUTHENTICATED", f"there is no credential; {_HOW}")
@@ -33,6 +39,8 @@ class Authenticator:
         found = self.known(given[0])
         if found is None and given[0].startswith(_KEY_PREFIX):
             found = await self._ring.look(given[0])
+        elif found is None and self._issuer is not None:
+            found = await self._issuer.identify(given[0])
         if found is None:
             # The same for what is unknown, revoked or has run out: strangers learn nothing.
             raise errors.ApiError("UNAUTHENTICATED", f"the credential is not valid; {_HOW}")
