@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from loopai.ingress import access, health
 from tests.integration.ingress.problems import problem
+from tests.integration.ingress.routes import every_route
 from tests.system import System
 from tests.wait import until
 from workers import executor
@@ -130,16 +131,6 @@ async def test_a_revocation_is_felt_on_an_open_connection(closed, anybody):
         return await status() == 401
 
     await until(refused, within_s=1)
-
-
-def every_route(application):
-    """(route, where it stands) of all routes of an application."""
-    for each in application.routes:
-        if isinstance(each, Mount):
-            for inner in each.routes:
-                yield inner, each.path + inner.path
-        else:
-            yield each, each.path
 
 
 async def test_every_route_says_which_scope_it_takes(closed):
