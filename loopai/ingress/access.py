@@ -4,7 +4,7 @@ import copy
 from typing import Final
 
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from loopai.ingress import authentication, identity
@@ -77,4 +77,17 @@ class _Guard:
         caller = await self._callers.identify(scope["headers"])
         identity.require(caller, self._needs, "this")
         scope[identity.SCOPE_KEY] = caller
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, _private(send))
+
+
+def _private(send: Send) -> Send:
+    """What a caller is answered is for no cache between: none knows `X-Api-Key` (RFC 9111)."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message["headers"]
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"private"))
+        await send(message)
+
+    return marked

@@ -30,7 +30,7 @@ class Authenticator:
 
         UNAUTHENTICATED; ISSUER_UNAVAILABLE of a token.
         """
-        given = [value for each in headers if (value := credential(*each)) is not None]
+        given = _given(headers)
         if not given:
             raise errors.ApiError("UNAUTHENTICATED", f"there is no credential; {_HOW}")
         # With two, what is checked and what a proxy or a person has read might differ.
@@ -45,6 +45,18 @@ class Authenticator:
             # The same for what is unknown, revoked or has run out: strangers learn nothing.
             raise errors.ApiError("UNAUTHENTICATED", f"the credential is not valid; {_HOW}")
         return found
+
+    def holds(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether what *headers*, which were let in, have is still valid.
+
+        A key may be revoked while a request of days is under way; a token is for its beginning.
+        """
+        [given] = _given(headers)
+        return not given.startswith(_KEY_PREFIX) or self.known(given) is not None
+
+
+def _given(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    return [value for each in headers if (value := credential(*each)) is not None]
 
 
 def credential(name: bytes, value: bytes) -> bytes | None:

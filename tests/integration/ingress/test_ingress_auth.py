@@ -11,6 +11,7 @@ from starlette.routing import Route
 from loopai.ingress import access, health
 from tests.integration.ingress.problems import problem
 from tests.integration.ingress.routes import every_route
+from tests.integration.ingress.stream import Stream
 from tests.system import System
 from tests.wait import until
 from workers import executor
@@ -202,6 +203,29 @@ async def test_a_program_behind_a_key_is_for_no_shared_cache(closed):
     for task in ("upper", (await closed.http.get("/api/v1/tasks/upper")).json()["id"]):
         answer = await closed.http.get(f"/api/v1/tasks/{task}/artifacts/1/program")
         assert answer.headers["cache-control"].startswith("private, ")
+
+
+async def test_nothing_behind_a_key_is_for_a_shared_cache(closed):
+    """Caches know `Authorization`, and nothing of `X-Api-Key`."""
+    for path in ("/api/v1/tasks", "/metrics"):
+        assert (await closed.http.get(path)).headers["cache-control"] == "private"
+
+
+async def test_a_stream_of_items_ends_with_its_key(closed):
+    """It may last for days: what comes after the revocation is not taken, what came is answered."""
+    await closed.create()
+    made, headers = await key_for(closed, "execute")
+    lines = f"Authorization: {headers['Authorization']}\r\n"
+    stream = await Stream.opened(closed.http.base_url, lines)
+    await stream.send({"input": "before"})
+    assert (await stream.next())["output"] == "BEFORE"
+    (await closed.http.delete(f"/api/v1/keys/{made.id}")).raise_for_status()
+    await stream.send({"input": "after"})
+    results, last = await stream.rest()
+    assert results == []
+    assert last["problem"]["code"] == "UNAUTHENTICATED"
+    assert last["summary"]["total"] == 1
+    stream.leave()
 
 
 async def test_history_and_versions_bear_the_name_of_the_key(closed, anybody):
