@@ -162,7 +162,9 @@ def ended_at(key: ApiKey) -> datetime | None:
     return min(ends, default=None)
 
 
-def wrong_with(name: str, scopes: Iterable[str], tenant: str) -> errors.FieldError | None:
+def wrong_with(
+    name: str, scopes: Iterable[str], tenant: str, expires_at: datetime | None, now: datetime
+) -> errors.FieldError | None:
     """What a new key cannot have; None where nothing is wrong."""
     form = "expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
     if not subjects.is_name(name):
@@ -172,4 +174,8 @@ def wrong_with(name: str, scopes: Iterable[str], tenant: str) -> errors.FieldErr
     asked = tuple(scopes)
     if not asked or not SCOPES.issuperset(asked):
         return errors.FieldError("/scopes", f"expected some of {', '.join(get_args(Scope))}")
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
+        return errors.FieldError(
+            "/expires_at", "expected a time to come, with its offset, such as 2030-01-31T00:00:00Z"
+        )
     return None

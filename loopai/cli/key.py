@@ -187,8 +187,8 @@ async def _revoke(url: str, key_id: str) -> Key:
 async def _create_on_bus(nats_url: str, wanted: NewKey) -> Key:
     from loopai.catalog import keys  # noqa: PLC0415 (kept from `loopai --help`)
 
-    tenant = wanted.tenant or keys.HOME
-    if wrong := keys.wrong_with(wanted.name, wanted.scopes, tenant):
+    tenant, now = wanted.tenant or keys.HOME, datetime.now(UTC)
+    if wrong := keys.wrong_with(wanted.name, wanted.scopes, tenant, wanted.expires_at, now):
         raise failure.Failure(f"{wrong.path}: {wrong.message}")
     async with _ring(nats_url) as ring:
         made, secret = await ring.create(
@@ -196,15 +196,17 @@ async def _create_on_bus(nats_url: str, wanted: NewKey) -> Key:
             name=wanted.name,
             scopes=wanted.scopes,
             created_by=BY,
-            now=datetime.now(UTC),
+            now=now,
             expires_at=wanted.expires_at,
         )
     return msgspec.structs.replace(_shown(made), key=secret)
 
 
 async def _list_on_bus(nats_url: str, tenant: str | None) -> KeyList:
+    from loopai.catalog import keys  # noqa: PLC0415 (kept from `loopai --help`)
+
     async with _ring(nats_url) as ring:
-        return KeyList(tuple(map(_shown, await ring.of(tenant or "default"))))
+        return KeyList(tuple(map(_shown, await ring.of(tenant or keys.HOME))))
 
 
 async def _revoke_on_bus(nats_url: str, key_id: str) -> Key:

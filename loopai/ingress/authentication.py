@@ -7,6 +7,7 @@ from loopai import errors
 from loopai.catalog import keys
 from loopai.ingress import identity, tokens
 
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _BEARER: Final = b"bearer "
 _KEY_PREFIX: Final = keys.PREFIX.encode()
 _HOW: Final = "send it as `Authorization: Bearer …` or, an API key, as `X-Api-Key`"
@@ -19,8 +20,22 @@ class Authenticator:
         self._ring = ring
         self._issuer = issuer
 
-    def known(self, credential: bytes) -> identity.Identity | None:
-        """Whose *credential* is, as far as memory knows: what the hot path has the time for."""
+    def plain(self, headers: Iterable[tuple[bytes, bytes]]) -> identity.Identity | None:
+        """Who sends *headers*, as far as memory knows and a glance tells.
+
+        What the hot path has the time for; whatever is None here goes the general way.
+        """
+        given = b""
+        for name, value in headers:
+            if name == b"authorization" and not given and value[:7] == b"Bearer ":
+                given = value[7:]
+            elif name == b"x-api-key" and not given:
+                given = value
+            elif name in _CREDENTIALS:
+                return None
+        return self._known(given)
+
+    def _known(self, credential: bytes) -> identity.Identity | None:
         if self._issuer is None or credential.startswith(_KEY_PREFIX):
             return self._ring.find(credential)
         return self._issuer.known(credential)
@@ -36,7 +51,7 @@ class Authenticator:
         # With two, what is checked and what a proxy or a person has read might differ.
         if len(given) > 1:
             raise errors.ApiError("UNAUTHENTICATED", f"there are several credentials; {_HOW} once")
-        found = self.known(given[0])
+        found = self._known(given[0])
         if found is None and given[0].startswith(_KEY_PREFIX):
             found = await self._ring.look(given[0])
         elif found is None and self._issuer is not None:
@@ -52,15 +67,15 @@ class Authenticator:
         A key may be revoked while a request of days is under way; a token is for its beginning.
         """
         [given] = _given(headers)
-        return not given.startswith(_KEY_PREFIX) or self.known(given) is not None
+        return not given.startswith(_KEY_PREFIX) or self._known(given) is not None
 
 
 def _given(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    return [value for each in headers if (value := credential(*each)) is not None]
+    """The credentials in *headers*: empty where one is of another kind than ours."""
+    return [_credential(name, value) for name, value in headers if name in _CREDENTIALS]
 
 
-def credential(name: bytes, value: bytes) -> bytes | None:
-    """The credential that a header holds; None where it is for something else."""
-    if name == b"authorization":
-        return value[len(_BEARER) :].strip() if value[:7].lower() == _BEARER else b""
-    return value if name == b"x-api-key" else None
+def _credential(name: bytes, value: bytes) -> bytes:
+    if name == b"x-api-key":
+        return value
+    return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b""

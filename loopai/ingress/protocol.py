@@ -17,7 +17,6 @@ from uvicorn.protocols.http import httptools_impl
 from loopai import errors, views
 from loopai.ingress import (
     app,
-    authentication,
     bodies,
     execute,
     identity,
@@ -29,7 +28,6 @@ from streams.messages import ExecutionRecord
 ROUTE: Final = "execute.execute"
 """What the metrics call it, whichever way a request takes."""
 _PATH: Final = re.compile(rb"/api/v1/tasks/([A-Za-z0-9._-]+)/execute")
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _STATUS: Final = httptools_impl.STATUS_LINE
 _JSON: Final = b"content-type: application/json\r\n%s: %s\r\n" % app.API_VERSION
 
@@ -175,17 +173,14 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         ):
             return None
         scope = cast("Scope", self.scope)
-        parent, given = "", b""
+        parent = ""
         for name, value in self.headers:
             if name == b"traceparent":
                 parent = value.decode("latin-1")
             elif name == b"prefer":
                 return None
-            elif name in _CREDENTIALS:
-                # Of several the general way says what is wrong.
-                given = b"" if given else authentication.credential(name, value) or b""
         if self._shared.callers is not None:
-            caller = self._shared.callers.known(given)
+            caller = self._shared.callers.plain(self.headers)
             if caller is None or "execute" not in caller.scopes:
                 return None
             scope[identity.SCOPE_KEY] = caller

@@ -96,6 +96,20 @@ async def test_two_credentials_are_one_too_many(closed, anybody):
     assert "several credentials" in problem(answer, "UNAUTHENTICATED")["detail"]
 
 
+async def test_the_scheme_is_spelled_in_any_case(closed, anybody):
+    """As RFC 9110 has it; the hot path leaves odd spellings to the general way."""
+    await closed.create()
+    _, headers = await key_for(closed, "execute")
+    key = headers["Authorization"].removeprefix("Bearer ")
+    for scheme in ("bearer ", "BEARER ", "Bearer  "):
+        answer = await anybody.post(
+            "/api/v1/tasks/upper/execute",
+            json={"input": "a"},
+            headers={"Authorization": scheme + key},
+        )
+        assert answer.json()["output"] == "A"
+
+
 @pytest.mark.parametrize("spelling", ["Authorization", "X-Api-Key"])
 async def test_a_key_opens_the_hot_path(closed, anybody, spelling):
     """Both headers go the short way, without Starlette, which writes headers in another order."""
