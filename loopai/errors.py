@@ -15,11 +15,14 @@ class Code(NamedTuple):
 CODES: Final[dict[str, Code]] = {
     "MALFORMED_JSON": Code(400, "The body is not JSON."),
     "INVALID_QUERY": Code(400, "A query parameter or header has a value that it cannot have."),
+    "UNAUTHENTICATED": Code(401, "The request has no credential that is valid."),
+    "FORBIDDEN": Code(403, "The credential does not have the scope that this takes."),
     "NOT_FOUND": Code(404, "There is nothing at this path."),
     "TASK_NOT_FOUND": Code(404, "No task has this id or name."),
     "ARTIFACT_NOT_FOUND": Code(404, "The task has no artifact of this version."),
     "EXECUTION_NOT_FOUND": Code(404, "No execution of this id is queued, recorded or dead."),
     "OPERATION_NOT_FOUND": Code(404, "No operation has this id, or it is older than a week."),
+    "KEY_NOT_FOUND": Code(404, "The tenant has no API key of this id."),
     "METHOD_NOT_ALLOWED": Code(405, "The path exists, but not for this method."),
     "TASK_ALREADY_EXISTS": Code(409, "The tenant has a task of this name already."),
     "NO_ACTIVE_VERSION": Code(409, "The task has no active version to execute."),
@@ -33,6 +36,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "RESULTS_UNREAD": Code(408, "The results of a stream of items were not read for too long."),
     "EXECUTION_ENDED": Code(409, "The execution has ended already: there is nothing to cancel."),
+    "TOO_MANY_KEYS": Code(409, "The tenant has as many API keys as it may have."),
     "CONFLICT": Code(409, "Others kept changing the same document; try again."),
     "PRECONDITION_FAILED": Code(412, "If-Match names a revision that is not the current one."),
     "BODY_TOO_LARGE": Code(413, "The body is larger than the limit."),
@@ -44,6 +48,9 @@ CODES: Final[dict[str, Code]] = {
     "BACKLOG_FULL": Code(503, "The task, or its tenant, has as much queued work as it may have."),
     "OVERLOADED": Code(503, "As many callers wait for results here as may."),
     "UNAVAILABLE": Code(503, "The bus does not answer; the request may or may not be queued."),
+    "ISSUER_UNAVAILABLE": Code(
+        503, "The keys of the token issuer cannot be had, so no token can be checked."
+    ),
     "RUNTIME_UNAVAILABLE": Code(503, "No worker that runs the language could check the program."),
     "DEADLINE_PASSED": Code(504, "No result arrived in time; look the execution up by its id."),
     "PROGRAM_DAMAGED": Code(500, "The store holds another text than the version was made with."),

@@ -1,10 +1,12 @@
 """One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
 
+import ipaddress
 import math
 import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +34,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT of the ingress."""
     http_shared: bool = False
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
+    auth: Literal["auto", "none", "required"] = "auto"
+    """Whether callers of the API say who they are; auto: not on the loopback of this machine."""
+    jwt_issuer: str = ""
+    """URL of the OIDC issuer whose tokens are taken beside API keys; none if empty."""
+    jwt_audience: str = ""
+    """What those tokens must be for."""
+    jwt_jwks_url: str = ""
+    """Where the issuer's keys are; found by discovery if empty."""
+    jwt_tenant_claim: str = "tenant"
+    """The claim that names the tenant."""
+    jwt_scopes_claim: str = "scope"
+    """The claim that has the scopes: a text with blanks between, or a list."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     site: str = "main"
@@ -109,6 +123,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return _weights(self.tenant_weights)
 
     @property
+    def auth_required(self) -> bool:
+        """Whether callers must say who they are. StartupError where nobody has decided."""
+        if self.auth != "auto":
+            return self.auth == "required"
+        if self.jwt_issuer:
+            return True
+        if is_loopback(self.http_address[0]):
+            return False
+        raise errors.StartupError(
+            f"LOOPAI_HTTP={self.http!r} is open to others: set LOOPAI_AUTH=required, and make a "
+            "key with `loopai key create --bus`; or LOOPAI_AUTH=none, where something else keeps "
+            "strangers out"
+        )
+
+    @property
     def http_address(self) -> tuple[str, int]:
         return address(self.http, "LOOPAI_HTTP")
 
@@ -143,6 +172,26 @@ def address(text: str, name: str) -> tuple[str, int]:
     if not host or not known or int(port) > 65_535:  # noqa: PLR2004
         raise errors.StartupError(f"{name}={text!r}: expected HOST:PORT, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*, as far as its name says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether what comes from *url* comes from who it says: over TLS, or from this machine."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    )
 
 
 def redacted(url: str) -> str:
@@ -211,6 +260,7 @@ def _check(settings: Settings) -> None:
     _check_words(settings)
     _check_addresses(settings)
     _check_cache(settings)
+    _check_tokens(settings)
 
 
 def _check_words(settings: Settings) -> None:
@@ -233,6 +283,28 @@ def _check_addresses(settings: Settings) -> None:
         )
     if settings.metrics:
         address(settings.metrics, "LOOPAI_METRICS")
+
+
+def _check_tokens(settings: Settings) -> None:
+    for name in ("jwt_issuer", "jwt_jwks_url"):
+        url = getattr(settings, name)
+        if url and not is_trustworthy(url):
+            raise errors.StartupError(
+                f"LOOPAI_{name.upper()}={redacted(url)!r}: expected a URL of https, or on this "
+                "machine of http"
+            )
+    if not settings.jwt_issuer:
+        return
+    for name in ("jwt_audience", "jwt_tenant_claim", "jwt_scopes_claim"):
+        if not getattr(settings, name):
+            raise errors.StartupError(
+                f"LOOPAI_{name.upper()} is empty: tokens of LOOPAI_JWT_ISSUER need it"
+            )
+    if settings.auth == "none":
+        raise errors.StartupError(
+            "LOOPAI_AUTH=none: nobody would be asked for the tokens of LOOPAI_JWT_ISSUER; take "
+            "one of the two away"
+        )
 
 
 def _check_cache(settings: Settings) -> None:

@@ -27,6 +27,8 @@ RolloutAction = Literal[
     "activate", "rollback", "promote", "canary", "canary_off", "shadow", "shadow_off"
 ]
 """The first three change which version is active."""
+Scope = Literal["execute", "author", "operate", "observe", "admin"]
+"""What a caller may do; `admin` may do everything."""
 Lane = Literal["interactive", "bulk"]
 Runtime = Literal["python", "deno"]
 """What runs the programs of one language or of several; `topology.RUNTIMES` says which."""
@@ -344,6 +346,28 @@ class Operation(Message, frozen=True, kw_only=True):
     error: Problem | None = None
     created_at: datetime
     updated_at: datetime
+
+
+# --- callers -----------------------------------------------------------------------------------
+
+
+class ApiKey(Message, frozen=True, kw_only=True):
+    """What is kept of an API key: everything but the key (ADR 0021)."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: tuple[Scope, ...]
+    hash: str
+    """SHA-256 of the key, in hexadecimal digits."""
+    last4: str
+    """Its last four characters, so that people tell their keys apart."""
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    """None: never."""
+    revoked_at: datetime | None = None
+    revoked_by: str = ""
 
 
 # --- the rest of the bus -----------------------------------------------------------------------

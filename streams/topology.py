@@ -274,7 +274,13 @@ SITES: Final = Bucket(
     ttl_s=WORKERS.ttl_s,
     max_bytes=16 * MIB,
 )
-BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, WORKERS, SITES)
+KEYS: Final = Bucket(
+    name="keys",
+    why="API keys by the SHA-256 of the key",
+    # Some 600,000; every ingress keeps them in memory, in about three times as much.
+    max_bytes=256 * MIB,
+)
+BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, KEYS, WORKERS, SITES)
 
 PRESENCE_S: Final = 3.0
 """How often a worker refreshes its presence."""

@@ -15,6 +15,7 @@ NULL: Final = msgspec.Raw(b"null")
 ANSWER_S_MAX: Final = 60.0
 """How long an answer may take beyond what the request itself asks to wait."""
 PORT_MAX: Final = 65_535
+KEY_VARIABLE: Final = "LOOPAI_API_KEY"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Answer = TypeVar("Answer")
@@ -62,9 +63,12 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Api:
-    """One keep-alive connection to the API at *url*. Use it as `async with`."""
+    """One keep-alive connection to the API at *url*. Use it as `async with`.
 
-    def __init__(self, url: str) -> None:
+    Without a *key* it uses that of the environment, if there is one.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
         import httpx  # noqa: PLC0415 (a tenth of a second, which `loopai --help` need not wait)
 
         self._url = url
@@ -74,10 +78,14 @@ class Api:
             raise failure.Failure(f"{url!r} is not a URL: {error}") from error
         if base.scheme not in {"http", "https"} or not base.host or (base.port or 0) > PORT_MAX:
             raise failure.Failure(f"{url!r} is not a URL such as http://127.0.0.1:8080")
+        headers = _headers(key or os.environ.get(KEY_VARIABLE, ""))
         try:
             # No proxy leads to this machine, and one that is set for others must not be asked.
             self._client = httpx.AsyncClient(
-                base_url=base, timeout=ANSWER_S_MAX, trust_env=base.host not in LOOPBACK
+                base_url=base,
+                headers=headers,
+                timeout=ANSWER_S_MAX,
+                trust_env=base.host not in LOOPBACK,
             )
         except (ImportError, OSError, ValueError) as error:
             raise failure.Failure(
@@ -100,6 +108,9 @@ class Api:
 
     async def post(self, path: str, body: bytes, *, wait_s: float | None = None) -> bytes:
         return await self._send("POST", path, body, wait_s)
+
+    async def delete(self, path: str) -> bytes:
+        return await self._send("DELETE", path, None, None)
 
     async def put(self, path: str, body: bytes) -> bytes:
         return await self._send("PUT", path, body, None)
@@ -154,6 +165,15 @@ def decode(body: bytes, kind: type[Answer]) -> Answer:
         raise failure.Failure(f"the server's answer is not Loopai's: {error}") from error
 
 
+def _headers(key: str) -> dict[str, str]:
+    """What says who asks. Failure when *key* cannot be one, without a word of it."""
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise failure.Failure(f"{KEY_VARIABLE} is no key: it has a blank, or more than ASCII")
+    return {"Authorization": f"Bearer {key}"}
+
+
 def _explain(status: int, body: bytes) -> str:
     try:
         problem = msgspec.json.decode(body, type=Problem)
@@ -161,6 +181,11 @@ def _explain(status: int, body: bytes) -> str:
         problem = Problem()
     if not problem.code:
         return f"the server answered {status}, and not as Loopai does"
+    if problem.code == "UNAUTHENTICATED":
+        return (
+            f"{problem.code}: this Loopai asks who you are; set {KEY_VARIABLE} to a key that is "
+            "valid (`loopai key create --bus` makes one where you have the bus)"
+        )
     detail = problem.detail or problem.title
     found = [f"{each.path or 'the body'}: {each.message}" for each in problem.errors]
     # The first is often the detail itself.

@@ -34,6 +34,7 @@ def tail(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="What shadow versions gave, which nobody was answered.")
     ] = False,
+    tenant: Annotated[str, typer.Option(metavar="TENANT", help="Whose executions.")] = "default",
     nats_url: options.NatsUrl = options.NATS_URL_DEFAULT,
     as_json: options.AsJson = False,
 ) -> None:
@@ -47,8 +48,10 @@ def tail(
         raise typer.BadParameter(f"{since!r}: {error}", param_hint="--since") from error
     if task is not None and not subjects.is_name(task):
         raise failure.Failure(f"{task!r} is no name of a task")
+    if not subjects.is_name(tenant):
+        raise failure.Failure(f"{tenant!r} is no name of a tenant")
     reading = _tail(
-        nats_url, task, start, follow=follow, limit=limit, shadow=shadow, as_json=as_json
+        nats_url, tenant, task, start, follow=follow, limit=limit, shadow=shadow, as_json=as_json
     )
     asyncio.run(reading)
 
@@ -92,6 +95,7 @@ async def _get(url: str, execution: str) -> bytes:
 
 async def _tail(
     url: str,
+    tenant: str,
     task: str | None,
     since: datetime,
     *,
@@ -111,7 +115,7 @@ async def _tail(
     printed = 0
     try:
         async for record in replay.records(
-            connected, tenant="default", task=task, since=since, follow=follow, shadow=shadow
+            connected, tenant=tenant, task=task, since=since, follow=follow, shadow=shadow
         ):
             output.print_line(
                 msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)

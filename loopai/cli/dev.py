@@ -65,9 +65,13 @@ async def _serve(running: "stack.Stack", as_json: bool) -> None:
     async with running:
         if as_json:
             ready = {"status": "ready", "url": running.url, "nats_url": running.nats_url}
+            if running.first_key:
+                ready["api_key"] = running.first_key
             output.print_line(msgspec.json.encode(ready).decode())
         else:
             _say("loopai", f"ready: {running.url} (bus {running.nats_url}); Ctrl-C stops it")
+            if running.first_key:
+                _say("loopai", f"a first admin key, shown this once: {running.first_key}")
         await running.watch()
 
 

@@ -1,6 +1,7 @@
 """The `loopai` command. `main`, its entry point, turns failures into a line and an exit code."""
 
 import importlib.metadata
+import os
 import sys
 from typing import Annotated
 
@@ -8,11 +9,13 @@ import typer
 
 from loopai import errors
 from loopai.cli import (
+    api,
     audit,
     demo,
     dev,
     doctor,
     failure,
+    key,
     queues,
     rollout,
     run,
@@ -40,6 +43,7 @@ app.command("queues")(queues.queues)
 app.command("top")(top.top)
 app.command("sync")(sync.sync)
 app.add_typer(audit.app, name="audit")
+app.add_typer(key.app, name="key")
 app.add_typer(sandbox.app, name="sandbox")
 
 
@@ -57,8 +61,17 @@ def root(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help=f"Who asks the API; better in {api.KEY_VARIABLE}, which `ps` does not show.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    if api_key is not None:
+        # For all commands at once: they read it where they would read the variable.
+        os.environ[api.KEY_VARIABLE] = api_key
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,17 +1,21 @@
-"""Points in time as people type them: `10m` for ten minutes ago, or an ISO 8601 date and time."""
+"""Points in time as people type them: `10m` for ten minutes away, or an ISO 8601 date and time."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
-_AGO = re.compile(r"(\d{1,6})([smhd])")
+_AWAY = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def parse(text: str, now: datetime) -> datetime:
-    """The moment that *text* means at *now*, with a time zone. ValueError when it means none."""
+def parse(text: str, now: datetime, *, ahead: bool = False) -> datetime:
+    """The moment that *text* means at *now*, with a time zone. ValueError when it means none.
+
+    `10m` is ten minutes ago, or *ahead*.
+    """
     try:
-        if ago := _AGO.fullmatch(text):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if away := _AWAY.fullmatch(text):
+            length = timedelta(**{_UNITS[away[2]]: int(away[1])})
+            return now + length if ahead else now - length
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError as error:

@@ -78,7 +78,7 @@ async def _demo(
     bars.stage("starting the bus, the API and the workers")
     # The folder goes while signals are still caught: an impatient Ctrl-C must not leave half of it.
     with folder:
-        async with running, api.Api(running.url) as client:
+        async with running, api.Api(running.url, running.first_key) as client:
             result = await _trial(client, running, rows, plan, bars)
     check(result)
 
@@ -100,7 +100,7 @@ async def _trial(
     else:
         output.stdout().print(report.results(result))
     if plan.keep:
-        bars.say("loopai", invitation(running.url, running.nats_url, rows))
+        bars.say("loopai", invitation(running, rows))
         await running.watch()
     return result
 
@@ -128,13 +128,16 @@ def check(result: trial.Result) -> None:
         )
 
 
-def invitation(url: str, nats_url: str, rows: labelled.Labelled) -> str:
+def invitation(running: stack.Stack, rows: labelled.Labelled) -> str:
     """How to go on with a stack that is left running."""
+    url, nats_url, key = running.url, running.nats_url, running.first_key
+    header = f" -H 'X-Api-Key: {key}'" if key else ""
+    variable = f" {api.KEY_VARIABLE}={key}" if key else ""
     body = f'{{"input": {bytes(rows.unseen[0].input).decode()}}}'.replace("'", "'\\''")
     return (
         f"still running until Ctrl-C: {url} (bus {nats_url})\n"
-        f"  curl {url}/api/v1/tasks/{rows.name}/execute -d '{body}'\n"
-        f"  loopai --help works on it with LOOPAI_URL={url} LOOPAI_NATS_URL={nats_url}"
+        f"  curl {url}/api/v1/tasks/{rows.name}/execute{header} -d '{body}'\n"
+        f"  loopai --help works on it with LOOPAI_URL={url} LOOPAI_NATS_URL={nats_url}{variable}"
     )
 
 

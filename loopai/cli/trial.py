@@ -17,7 +17,6 @@ AUDIT_S_MAX: Final = 15.0
 AUDIT_POLL_S: Final = 0.2
 SINGLE_MAX: Final = 5_000
 """Rows that are executed one by one; all of them are in the batch."""
-TENANT: Final = "default"
 
 
 class Progress(Protocol):
@@ -80,7 +79,7 @@ async def run(
 ) -> Result:  # fmt: skip
     """Do the whole job and measure it. NotActive when the program stays a draft."""
     progress.stage("creating the task")
-    await _create(client, data, accuracy_target)
+    tenant = await _create(client, data, accuracy_target)
     artifact = await _generate(client, data.name, seed, progress)
     progress.generated(artifact)
     singles = await _singly(client, data, progress)
@@ -88,7 +87,7 @@ async def run(
     progress.stage("counting the audit records")
     batched = [each.execution_id for each in bulk.results if each.execution_id]
     executions = len(singles.ids) + len(batched)
-    audited = await _audited(nats_url, data.name, {*singles.ids, *batched}, executions)
+    audited = await _audited(nats_url, tenant, data.name, {*singles.ids, *batched}, executions)
     evaluation = artifact.evaluation or _no_evaluation()
     return Result(
         task=data.name,
@@ -112,8 +111,10 @@ async def run(
     )
 
 
-async def _create(client: api.Api, data: labelled.Labelled, accuracy_target: float) -> None:
-    await client.post("/api/v1/tasks", new_task(data, accuracy_target))
+async def _create(client: api.Api, data: labelled.Labelled, accuracy_target: float) -> str:
+    """The tenant whose task it is: that of the key."""
+    answer = await client.post("/api/v1/tasks", new_task(data, accuracy_target))
+    return api.decode(answer, messages.TaskSpecification).tenant
 
 
 def new_task(data: labelled.Labelled, accuracy_target: float) -> bytes:
@@ -197,7 +198,7 @@ async def _in_bulk(client: api.Api, data: labelled.Labelled, progress: Progress)
     return Bulk(results=tuple(results), duration_s=duration_s)
 
 
-async def _audited(nats_url: str, task: str, ids: set[str], executions: int) -> int:
+async def _audited(nats_url: str, tenant: str, task: str, ids: set[str], executions: int) -> int:
     """How many of *ids* the audit stream holds; waits a little for the last of them."""
     connected = await connection.connect(nats_url, name="loopai-demo")
     end = time.monotonic() + AUDIT_S_MAX
@@ -205,7 +206,7 @@ async def _audited(nats_url: str, task: str, ids: set[str], executions: int) -> 
         while True:
             found = {
                 record.id
-                async for record in replay.records(connected, tenant=TENANT, task=task)
+                async for record in replay.records(connected, tenant=tenant, task=task)
                 if record.id in ids
             }
             if len(found) == executions or time.monotonic() > end:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,9 +17,10 @@ import msgspec
 import nats.errors
 
 from loopai import errors, settings
+from loopai.catalog import keys
 from loopai.embedded import broker, supervisor
 from loopai.embedded.program import Program, Say
-from streams import connection, ending, provision, topology
+from streams import connection, ending, provision, store, topology
 
 READY_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
@@ -56,6 +58,11 @@ class Stack:
         host, port = settings.address(options.http, "--http")
         self._options = options
         self._settings = settings.read({**os.environ, **options.environment})
+        self._requires_keys = msgspec.structs.replace(
+            self._settings, http=options.http
+        ).auth_required
+        self.first_key: str | None = None
+        """The key of an admin that was made because there was none; nobody can tell it again."""
         self._host, self._port = host, port
         self._say = say
         self._supervisor = supervisor.Supervisor(say)
@@ -170,9 +177,15 @@ class Stack:
             try:
                 await provision.apply(connected, wanted)
                 await self._forget(connected)
+                if self._requires_keys:
+                    self.first_key = await _first_key(connected)
             finally:
                 await connected.close()
-        except (connection.BrokerUnavailable, topology.TopologyError) as error:
+        except (
+            connection.BrokerUnavailable,
+            store.StoreUnavailable,
+            topology.TopologyError,
+        ) as error:
             raise errors.StartupError(str(error)) from error
 
     async def _forget(self, connected: connection.Connection) -> None:
@@ -218,6 +231,19 @@ class Stack:
                     return
                 await asyncio.sleep(POLL_S)
         raise errors.StartupError(f"not ready within {READY_S_MAX:g} s: {last}")
+
+
+async def _first_key(connected: connection.Connection) -> str | None:
+    """A new key of an admin, if there is none that is valid: somebody has to make the others."""
+    now = datetime.now(UTC)
+    async with keys.Keyring(connected).opened() as ring:
+        for key in await ring.of(keys.HOME):
+            if "admin" in key.scopes and (keys.ended_at(key) or now) >= now:
+                return None
+        _, secret = await ring.create(
+            tenant=keys.HOME, name="first", scopes=("admin",), created_by="dev", now=now
+        )
+        return secret
 
 
 def _lacking(health: Health, wanted: dict[str, int]) -> str:

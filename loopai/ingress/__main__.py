@@ -37,6 +37,7 @@ def main() -> int:
 
 async def serve(known: settings.Settings) -> int:
     """Serve until asked to stop; 1 when the broker's connection was closed for good."""
+    requires = known.auth_required
     instance = f"ingress-{secrets.token_hex(4)}"
     logs.configure(known.log_level, process=instance)
     listener = _bind(known)
@@ -47,7 +48,7 @@ async def serve(known: settings.Settings) -> int:
                 # Not before: on a shared port, who listens is sent callers that others could serve.
                 _listen(listener, known)
                 async with presence.shown(connected, pool="ingress", instance=instance):
-                    log.info("ingress started", http=known.http)
+                    log.info("ingress started", http=known.http, auth=requires)
                     return await _serve(made, connected, listener)
         finally:
             await connected.close()

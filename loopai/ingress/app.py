@@ -12,21 +12,26 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
+from loopai.catalog import keys as keyring
 from loopai.catalog import library, mirror
 from loopai.ingress import (
+    access,
     artifacts,
+    authentication,
     batch,
     dispatch,
     execute,
     executions,
     generate,
     health,
+    keys,
     problems,
     queues,
     rollouts,
     services,
     sync,
     tasks,
+    tokens,
 )
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
@@ -41,13 +46,20 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync)
+    resources = (
+        *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
+        keys,
+    )
     routes: list[Route] = [route for each in resources for route in each.routes]
+    outside: list[Route] = health.routes
+    if (callers := made.callers) is not None:
+        routes = [access.guarded(route, callers) for route in routes]
+        outside = [access.guarded(route, callers) for route in outside]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
-        routes=[Mount("/api/v1", api), *health.routes],
+        routes=[Mount("/api/v1", api), *outside],
         middleware=[Middleware(Observe, made.metrics)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
@@ -88,8 +100,17 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         )
         await dispatcher.start()
         stack.push_async_callback(dispatcher.close)
+        ring = await stack.enter_async_context(keyring.Keyring(connection).opened())
+        callers = None
+        if settings.auth_required:
+            issuer = tokens.Issuer(settings) if settings.jwt_issuer else None
+            if issuer is not None:
+                stack.push_async_callback(issuer.close)
+            callers = authentication.Authenticator(ring, issuer)
         yield services.Services(
             settings=settings,
+            keys=ring,
+            callers=callers,
             connection=connection,
             catalog=known,
             dispatcher=dispatcher,
@@ -144,4 +165,4 @@ def _name(route: object) -> str:
     """`module.function` of what a path leads to; `none` where it leads nowhere."""
     if not isinstance(route, Route):
         return "none"
-    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.endpoint.__name__}"
+    return access.name(route)

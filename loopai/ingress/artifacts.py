@@ -26,8 +26,8 @@ from loopai.synthesis import screening
 from streams import topology
 from streams.messages import Isolation, Language, ProgramArtifact, TaskHead
 
-FOR_EVER = "public, max-age=31536000, immutable"
-ASK_AGAIN = "public, no-cache"
+FOR_EVER = "max-age=31536000, immutable"
+ASK_AGAIN = "no-cache"
 VERSION_DIGITS_MAX = 18
 
 
@@ -60,6 +60,8 @@ async def upload(request: Request) -> Response:
     shared = services.of(request)
     raw = await bodies.read(request, max(shared.settings.body_bytes_max, UPLOAD_BYTES_MAX))
     body = bodies.decode(raw, _upload)
+    if body.activate:
+        identity.require(identity.of(request), ("operate",), '`"activate": true`')
     # A byte order mark, which some editors write, is no part of the program.
     code = body.code.removeprefix("\ufeff")
     task = await shared.catalog.specification(
@@ -124,7 +126,10 @@ async def program(request: Request) -> Response:
     # A version never changes, so whoever has it need not ask again. But a name may pass to another
     # task, whose version 1 is another program.
     by_id = request.path_params["task"] == task.id
-    headers = {"ETag": tag, "Cache-Control": FOR_EVER if by_id else ASK_AGAIN}
+    # What takes a credential must not be given to others by a cache between.
+    whose = "public" if services.of(request).callers is None else "private"
+    kept = f"{whose}, {FOR_EVER if by_id else ASK_AGAIN}"
+    headers = {"ETag": tag, "Cache-Control": kept}
     if tags.names(request.headers.getlist("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     code = await services.of(request).catalog.code(artifact)

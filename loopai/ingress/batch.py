@@ -98,7 +98,7 @@ async def _whole(request: Request) -> Response:
         max_concurrency=body.max_concurrency,
         stop_on_first_error=body.stop_on_first_error,
     )
-    return _Answer(_Run(shared, terms, started), _of_items(body.items), _give_array)
+    return _Answer(_Run(shared, terms, started, request), _of_items(body.items), _give_array)
 
 
 async def _stream(request: Request) -> Response:
@@ -123,7 +123,7 @@ async def _stream(request: Request) -> Response:
         ordered=query.ordered,
         patient=True,
     )
-    return _Answer(_Run(shared, terms, started), _feed_lines, _give_lines)
+    return _Answer(_Run(shared, terms, started, request), _feed_lines, _give_lines)
 
 
 def _query(request: Request) -> Query:
@@ -138,13 +138,21 @@ def _query(request: Request) -> Query:
 class _Run:
     """One batch, from its items to its summary. `problem` is why a stream ended early."""
 
-    def __init__(self, shared: services.Services, terms: flow.Terms, started: float) -> None:
+    def __init__(
+        self, shared: services.Services, terms: flow.Terms, started: float, request: Request
+    ) -> None:
+        self._callers = shared.callers
+        self._headers = request.headers.raw
         self.settings = shared.settings
         self.flow = flow.Flow(shared.dispatcher, terms)
         self.problem: Problem | None = None
         self.id = ids.new()
         self.task_id = terms.task.id
         self._started = started
+
+    def is_welcome(self) -> bool:
+        """Whether the key that began it is still valid."""
+        return self._callers is None or self._callers.holds(self._headers)
 
     def summary(self) -> Summary:
         return Summary(
@@ -273,6 +281,11 @@ async def _feed_lines(run: _Run, pieces: _Pieces) -> None:
                 run.problem = Problem(code="INPUT_IDLE", message=f"no item came for {idle_s} s")
                 break
             continue  # it may well wait for what is on its way
+        if not run.is_welcome():
+            run.problem = Problem(
+                code="UNAUTHENTICATED", message="the key has ended; no more items are taken"
+            )
+            break
         if piece is None:
             await run.flow.take(_entries(lines.rest(), bytes_max))
             break

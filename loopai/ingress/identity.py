@@ -1,23 +1,25 @@
-"""Who asks: the tenant that a request belongs to, and the name that the audit shows."""
+"""Who asks: the tenant that a request belongs to, the name that the audit shows, and its scopes."""
 
-from typing import Final
+import math
+from typing import Final, TypeAlias
 
-import msgspec
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Scope as AsgiScope
+
+from loopai import errors
+from loopai.catalog import keys
+from streams.messages import Scope
 
 SCOPE_KEY: Final = "loopai.identity"
 """Where an ASGI scope has the identity of its request."""
 
+Identity: TypeAlias = keys.Grant
+"""Everything that a request makes or sees is its tenant's; `created_by` and the history of a
+rollout say its name."""
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    tenant: str
-    """Everything that the request makes or sees is this tenant's."""
-    name: str
-    """What `created_by` and the history of a rollout say."""
-
-
-ANYBODY: Final = Identity(tenant="default", name="api")
+ANYBODY: Final = Identity(
+    id="", tenant=keys.HOME, name="api", scopes=keys.SCOPES, expires_at=math.inf
+)
 """Where nobody is asked who they are."""
 
 
@@ -25,6 +27,14 @@ def of(request: Request) -> Identity:
     return of_scope(request.scope)
 
 
-def of_scope(scope: Scope) -> Identity:
+def of_scope(scope: AsgiScope) -> Identity:
     found: Identity = scope.get(SCOPE_KEY, ANYBODY)
     return found
+
+
+def require(caller: Identity, scopes: tuple[Scope, ...], what: str) -> None:
+    """FORBIDDEN, which names *scopes*, unless *caller* has one of them. *what* takes it."""
+    if caller.scopes.isdisjoint(scopes):
+        raise errors.ApiError(
+            "FORBIDDEN", f"{what} takes the scope {' or '.join(scopes)}", scope=" ".join(scopes)
+        )

@@ -29,6 +29,11 @@ TRANSLATED: Final = (
     stores.StoreError,
 )
 """Exceptions of the layers below that `translate` knows."""
+CHALLENGES: Final = {
+    "UNAUTHENTICATED": 'Bearer realm="loopai"',
+    "FORBIDDEN": 'Bearer realm="loopai", error="insufficient_scope", scope="{scope}"',
+}
+"""What `WWW-Authenticate` says with a code (RFC 6750)."""
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATUS_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 
@@ -63,6 +68,8 @@ def response(request: Request, error: errors.ApiError) -> Response:
     if error.errors:
         document["errors"] = error.errors
     headers = {}
+    if error.code in CHALLENGES:
+        headers["WWW-Authenticate"] = CHALLENGES[error.code].format(**error.extra)
     if error.code == "METHOD_NOT_ALLOWED":
         headers["Allow"] = ", ".join(_allowed(request))
     retry_after_s = error.retry_after_s

@@ -15,7 +15,14 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from loopai import errors, views
-from loopai.ingress import app, bodies, execute, identity, problems, services
+from loopai.ingress import (
+    app,
+    bodies,
+    execute,
+    identity,
+    problems,
+    services,
+)
 from streams.messages import ExecutionRecord
 
 ROUTE: Final = "execute.execute"
@@ -165,13 +172,19 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             or self.flow.write_paused
         ):
             return None
+        scope = cast("Scope", self.scope)
         parent = ""
         for name, value in self.headers:
             if name == b"traceparent":
                 parent = value.decode("latin-1")
             elif name == b"prefer":
                 return None
-        return Call(self, cast("Scope", self.scope), path[1].decode("ascii"), parent)
+        if self._shared.callers is not None:
+            caller = self._shared.callers.plain(self.headers)
+            if caller is None or "execute" not in caller.scopes:
+                return None
+            scope[identity.SCOPE_KEY] = caller
+        return Call(self, scope, path[1].decode("ascii"), parent)
 
     def _go_the_general_way(self, call: Call) -> None:
         self._call = None

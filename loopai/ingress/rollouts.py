@@ -11,8 +11,6 @@ from loopai.catalog import rollouts
 from loopai.ingress import bodies, identity, preconditions, services
 from streams.messages import Rollout
 
-"""Until requests are authenticated."""
-
 _change = msgspec.json.Decoder(rollouts.Change)
 
 

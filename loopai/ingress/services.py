@@ -6,6 +6,7 @@ import msgspec
 from starlette.requests import Request
 
 from loopai.catalog.catalog import Catalog
+from loopai.catalog.keys import Keyring
 from loopai.catalog.mirror import Mirror
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
@@ -14,12 +15,16 @@ from streams.messages import Cancellation, Operation, SiteState, WorkerPresence
 from streams.store import Bucket
 
 if TYPE_CHECKING:  # they import this module
+    from loopai.ingress.authentication import Authenticator
     from loopai.ingress.dispatch import Dispatcher
     from loopai.ingress.queues import Queues
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
+    keys: Keyring
+    callers: "Authenticator | None"
+    """None where nobody is asked who they are."""
     connection: Connection
     catalog: Catalog
     dispatcher: "Dispatcher"

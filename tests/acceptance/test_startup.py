@@ -97,6 +97,22 @@ async def test_a_taken_port_is_named(bus: connection.Connection) -> None:
     assert "LOOPAI_HTTP" in said
 
 
+async def test_an_address_that_others_reach_is_not_opened_by_chance(
+    bus: connection.Connection,
+) -> None:
+    """The ingress names the setting and both of its values; a worker there asks nobody."""
+    status, said = await run(
+        "loopai.ingress",
+        LOOPAI_HTTP="[::]:0",
+        LOOPAI_NATS_URL=bus.client.connected_url.geturl(),
+    )
+
+    assert status == 1
+    assert "LOOPAI_AUTH=required" in said
+    assert "LOOPAI_AUTH=none" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("pool", ["executor", "generator"])
 async def test_without_a_sandbox_no_program_isrun(
     pool: str, bus: connection.Connection, tmp_path: Path

@@ -234,6 +234,22 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         codec.CANCELLATION,
         messages.Cancellation(tenant="default", requested_at=WHEN),
     ),
+    "api_key": (
+        codec.KEY,
+        messages.ApiKey(
+            id=ID,
+            tenant="default",
+            name="ci",
+            scopes=("execute", "observe"),
+            hash="5f" * 32,
+            last4="x-_9",
+            created_at=WHEN,
+            created_by="first",
+            expires_at=WHEN,
+            revoked_at=WHEN,
+            revoked_by="first",
+        ),
+    ),
     "site_state": (
         codec.SITE,
         messages.SiteState(

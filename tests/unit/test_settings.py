@@ -168,6 +168,59 @@ def test_a_port_is_shared_only_where_it_is_said_and_named():
         settings.read({"LOOPAI_HTTP_SHARED": "1", "LOOPAI_HTTP": "127.0.0.1:0"})
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "[::1]", "localhost"])
+def test_nobody_is_asked_on_a_loopback_unless_it_is_said(host):
+    """Who starts it on a laptop needs no key."""
+    where = {"LOOPAI_HTTP": f"{host}:8080"}
+    assert not settings.read(where).auth_required
+    assert settings.read({**where, "LOOPAI_AUTH": "required"}).auth_required
+
+
+@pytest.mark.parametrize("host", ["[::]", "192.0.2.1", "localhost.example", "*"])
+def test_anything_that_others_can_reach_is_open_only_if_it_is_said(host):
+    """Both ways out are named; workers, which listen to nobody, read the same settings."""
+    where = {"LOOPAI_HTTP": f"{host}:8080"}
+    known = settings.read(where)
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_AUTH=required.*LOOPAI_AUTH=none"):
+        _ = known.auth_required
+    assert settings.read({**where, "LOOPAI_AUTH": "required"}).auth_required
+    assert not settings.read({**where, "LOOPAI_AUTH": "none"}).auth_required
+
+
+@pytest.mark.parametrize("value", ["", "on", "true", "Required"])
+def test_a_bad_choice_of_authentication_stops_by_the_name_of_its_variable(value):
+    """A misspelt `required` must not leave anything open."""
+    with pytest.raises(errors.StartupError, match="LOOPAI_AUTH"):
+        settings.read({"LOOPAI_AUTH": value})
+
+
+TOKENS = {"LOOPAI_JWT_ISSUER": "https://issuer.example", "LOOPAI_JWT_AUDIENCE": "loopai"}
+
+
+def test_an_issuer_asks_everybody_even_on_a_loopback():
+    """Whoever names one means its tokens to count: behind a proxy, for example."""
+    assert settings.read(TOKENS).auth_required
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"LOOPAI_JWT_AUDIENCE": ""}, "LOOPAI_JWT_AUDIENCE is empty"),
+        ({"LOOPAI_JWT_TENANT_CLAIM": ""}, "LOOPAI_JWT_TENANT_CLAIM is empty"),
+        ({"LOOPAI_JWT_SCOPES_CLAIM": ""}, "LOOPAI_JWT_SCOPES_CLAIM is empty"),
+        ({"LOOPAI_AUTH": "none"}, "LOOPAI_AUTH=none"),
+        ({"LOOPAI_JWT_ISSUER": "http://issuer.example"}, "LOOPAI_JWT_ISSUER=.*https"),
+        ({"LOOPAI_JWT_ISSUER": "issuer.example"}, "LOOPAI_JWT_ISSUER=.*https"),
+        ({"LOOPAI_JWT_JWKS_URL": "file:///etc/keys"}, "LOOPAI_JWT_JWKS_URL=.*https"),
+        ({"LOOPAI_JWT_JWKS_URL": "https://["}, "LOOPAI_JWT_JWKS_URL=.*https"),
+    ],
+)
+def test_an_issuer_that_cannot_be_trusted_stops_by_the_name_of_its_variable(changed, named):
+    """Before anybody is let in by a token that anybody could have made."""
+    with pytest.raises(errors.StartupError, match=named):
+        settings.read({**TOKENS, **changed})
+
+
 def test_artifacts_lie_below_the_data_directory(tmp_path):
     """One folder holds all that a process keeps; a relative one is made absolute at once."""
     known = settings.read({"LOOPAI_DATA_DIR": str(tmp_path)})

@@ -24,7 +24,8 @@ COMMANDS = [
     ("dev",), ("demo",), ("run",), ("task", "create"), ("task", "list"), ("task", "show"),
     ("task", "generate"), ("audit", "tail"), ("audit", "get"), ("sandbox", "doctor"),
     ("rollout", "show"), ("rollout", "activate"), ("rollout", "canary"), ("rollout", "shadow"),
-    ("rollout", "promote"), ("rollout", "rollback"),
+    ("rollout", "promote"), ("rollout", "rollback"), ("key", "create"), ("key", "list"),
+    ("key", "revoke"),
 ]  # fmt: skip
 
 
@@ -49,6 +50,9 @@ def test_version(capsys):
         ("task", "create", "x", "--input-schema", "{}"),
         ("task", "create", "x", "--from", "task.json"),
         ("audit", "tail", "--since", "soon"),
+        ("key", "create", "ci"),
+        ("key", "create", "ci", "--scope", "all"),
+        ("key", "create", "ci", "--scope", "admin", "--expires", "soon"),
         ("demo", "--examples", "0"),
         ("dev", "--workers", "0"),
         ("dev", "--ingress", "0"),

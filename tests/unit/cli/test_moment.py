@@ -37,3 +37,10 @@ def test_times_outside_the_calendar_are_refused(text):
     """No time that the bus could not be told."""
     with pytest.raises(ValueError, match="calendar"):
         moment.parse(text, NOW)
+
+
+def test_an_end_lies_ahead():
+    """`90d` from now; a date is the same either way."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert moment.parse("90d", now, ahead=True) == datetime(2026, 4, 1, tzinfo=UTC)
+    assert moment.parse("2030-01-31", now, ahead=True) == datetime(2030, 1, 31, tzinfo=UTC)

@@ -208,3 +208,10 @@ def test_the_image_holds_every_package_and_nothing_that_is_ignored() -> None:
     assert {"streams", "loopai", "workers"} <= copied == kept
     for name in copied:
         assert (ROOT / name).stat().st_mode & stat.S_IROTH, f"{name} is not readable in the image"
+
+
+def test_nothing_is_deployed_open_to_others_by_chance() -> None:
+    """The ingress would refuse to start: the chart asks for keys, and compose keeps to loopback."""
+    assert "LOOPAI_AUTH: required\n" in TEMPLATES["configmap.yaml"]
+    assert "LOOPAI_AUTH: ${LOOPAI_AUTH:-none}\n" in service("ingress")
+    assert "- 127.0.0.1:8080:8080\n" in service("ingress")

@@ -20,6 +20,7 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    keys,
     rollouts,
     tasks,
 )
@@ -88,7 +89,17 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
     "route",
     [
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
-        for resource in (tasks, artifacts, rollouts, generate, execute, executions, batch, health)
+        for resource in (
+            tasks,
+            artifacts,
+            rollouts,
+            generate,
+            execute,
+            executions,
+            batch,
+            keys,
+            health,
+        )
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
     ],
@@ -97,7 +108,7 @@ def test_every_route_is_documented(route: str) -> None:
     """A route that the page leaves out is found."""
     text = (REFERENCE / "http.md").read_text()
     method, path = route.split(" ")
-    spelled = re.sub(r"{(execution|operation)}", "{id}", path)
+    spelled = re.sub(r"{(execution|operation|key)}", "{id}", path)
     assert re.search(rf"`([A-Z]+/)*{method}(/[A-Z]+)* {re.escape(spelled)}`", text), route
 
 

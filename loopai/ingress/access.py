@@ -1,0 +1,93 @@
+"""Which scope each route takes, in one table, and what keeps everybody else out."""
+
+import copy
+from typing import Final
+
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from loopai.ingress import authentication, identity
+from streams.messages import Scope
+
+NEEDS: Final[dict[str, tuple[Scope, ...]]] = {
+    "execute.execute": ("execute",),
+    "execute.execute_named": ("execute",),
+    "batch.execute_batch": ("execute",),
+    # Whoever may start one may follow it, and end it.
+    "executions.get": ("execute", "operate", "observe"),
+    "executions.cancel": ("execute", "operate"),
+    "tasks.create": ("author",),
+    "tasks.list_all": ("author", "operate", "observe"),
+    "tasks.get": ("author", "operate", "observe"),
+    "tasks.patch": ("author",),
+    "tasks.delete": ("author",),
+    # With `activate` these two take `operate` as well.
+    "artifacts.upload": ("author",),
+    "generate.generate": ("author",),
+    "generate.get": ("author", "operate", "observe"),
+    "artifacts.list_all": ("author", "operate", "observe"),
+    "artifacts.get": ("author", "operate", "observe"),
+    "artifacts.program": ("author", "operate", "observe"),
+    "artifacts.activate": ("operate",),
+    "rollouts.get": ("author", "operate", "observe"),
+    "rollouts.put": ("operate",),
+    "rollouts.promote": ("operate",),
+    "rollouts.rollback": ("operate",),
+    "queues.queues": ("operate", "observe"),
+    "sync.get": ("operate", "observe"),
+    "health.metrics": ("observe",),
+    "keys.create": ("admin",),
+    "keys.list_all": ("admin",),
+    "keys.revoke": ("admin",),
+}
+"""By `module.function`: one of these is enough, and `admin` always is."""
+PUBLIC: Final = frozenset({"health.health", "health.live", "health.ready"})
+"""Probes have no credentials."""
+UNLISTED: Final[tuple[Scope, ...]] = ("admin",)
+"""A route that was forgotten here is not open."""
+
+
+def name(route: Route) -> str:
+    """`module.function` of what *route* leads to; metrics call it the same."""
+    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.endpoint.__name__}"
+
+
+def guarded(route: Route, callers: authentication.Authenticator) -> Route:
+    """*route* for those only who may use it."""
+    if name(route) in PUBLIC:
+        return route
+    # A copy: the module's own route serves applications that ask nobody as well.
+    kept = copy.copy(route)
+    kept.app = _Guard(route.app, callers, NEEDS.get(name(route), UNLISTED))
+    return kept
+
+
+class _Guard:
+    """ASGI: says in the scope who asks, or raises UNAUTHENTICATED or FORBIDDEN."""
+
+    def __init__(
+        self, app: ASGIApp, callers: authentication.Authenticator, needs: tuple[Scope, ...]
+    ) -> None:
+        self._app = app
+        self._callers = callers
+        self._needs = needs
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        caller = await self._callers.identify(scope["headers"])
+        identity.require(caller, self._needs, "this")
+        scope[identity.SCOPE_KEY] = caller
+        await self._app(scope, receive, _private(send))
+
+
+def _private(send: Send) -> Send:
+    """What a caller is answered is for no cache between: none knows `X-Api-Key` (RFC 9111)."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message["headers"]
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"private"))
+        await send(message)
+
+    return marked
