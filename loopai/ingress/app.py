@@ -21,6 +21,7 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    negotiation,
     problems,
     queues,
     rollouts,
@@ -28,11 +29,13 @@ from loopai.ingress import (
     sync,
     tasks,
 )
+from loopai.ingress.describe import pages
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams import codec, provision, store, topology
 from streams.connection import Connection
 
+PREFIX = "/api/v1"
 API_VERSION = (b"x-api-version", b"1")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by name; callers may make up others."""
@@ -45,9 +48,12 @@ def build(made: services.Services) -> Starlette:
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
-    api = Router(routes, redirect_slashes=False)
+    api = Router(
+        [negotiation.negotiated(PREFIX, route) for route in routes], redirect_slashes=False
+    )
+    beside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
     app = Starlette(
-        routes=[Mount("/api/v1", api), *health.routes],
+        routes=[Mount(PREFIX, api), *beside],
         middleware=[Middleware(Observe, made.metrics)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle

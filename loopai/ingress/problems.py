@@ -65,6 +65,8 @@ def response(request: Request, error: errors.ApiError) -> Response:
     headers = {}
     if error.code == "METHOD_NOT_ALLOWED":
         headers["Allow"] = ", ".join(_allowed(request))
+    if error.code == "REQUEST_TIMEOUT":
+        headers["Connection"] = "close"  # the rest of the request would be read as another one
     retry_after_s = error.retry_after_s
     if retry_after_s is None and error.status == 503:  # noqa: PLR2004
         retry_after_s = RETRY_AFTER_S
