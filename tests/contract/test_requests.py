@@ -16,7 +16,7 @@ from workers import executor, generator, recorder
 
 HERE = Path(__file__).parent
 REQUESTS_LEAST = 5_000
-EXAMPLES = 90
+EXAMPLES = 190
 """For each of some thirty operations, beside what covers each limit of its schema."""
 TIME_S = 300
 """Longest run; mostly it takes a third of that."""
