@@ -17,8 +17,8 @@ _TEXT: Final = """\
 Loopai's services meet on NATS JetStream, and anything that speaks NATS can join them.
 
 Messages are msgpack; executions may be JSON as well. Where a schema says base64, msgpack carries
-the bytes themselves: mostly JSON text, as it was written. `x-jetstream` says which stream keeps what
-is published, and how long. Operations have their role as a tag."""
+the bytes themselves: mostly JSON text, as it was written. `x-jetstream` says which stream keeps
+what is published, and how long. Operations have their role as a tag."""
 
 
 @functools.cache
