@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loopai.ingress.describe import channels
+from loopai.ingress.describe import channels, forms
 from loopai.ingress.describe.channels import Channel, Form
 from streams import subjects, topology
 
@@ -25,10 +25,8 @@ what is published, and how long. Operations have their role as a tag."""
 def build() -> dict[str, Any]:  # any: an AsyncAPI document is
     """The document; not to be changed."""
     found = channels.all_channels()
-    forms = {_name(form): form for channel in found for form in channel.forms}
-    schemas, components = msgspec.json.schema_components(
-        [form.type for form in forms.values()], ref_template=_REF
-    )
+    named = {_name(form): form for channel in found for form in channel.forms}
+    schemas, components = forms.components([form.type for form in named.values()], _REF)
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -44,7 +42,7 @@ def build() -> dict[str, Any]:  # any: an AsyncAPI document is
         "components": {
             "messages": {
                 name: _message(name, form, schema)
-                for (name, form), schema in zip(forms.items(), schemas, strict=True)
+                for (name, form), schema in zip(named.items(), schemas, strict=True)
             },
             "schemas": components,
         },

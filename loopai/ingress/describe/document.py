@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from loopai import errors
-from loopai.ingress.describe import catalog, executions, shapes
+from loopai.ingress.describe import catalog, executions, forms, shapes
 from loopai.ingress.describe.operation import NDJSON, Answer, Body, Operation, Parameter
 from loopai.ingress.describe.parameters import EVERYWHERE, TRACE_ID
 
@@ -74,8 +74,8 @@ problem documents (RFC 9457): act on `code`."""
 def build() -> dict[str, Any]:  # any: an OpenAPI document is
     """The document; not to be changed."""
     types = _types()
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
-    by_type = dict(zip(map(str, types), schemas, strict=True))
+    schemas, components = forms.components(types, _REF)
+    by_type: dict[str, dict[str, Any]] = dict(zip(map(str, types), schemas, strict=True))
 
     def schema_of(found: Any) -> dict[str, Any]:  # any: a type, or several
         if isinstance(found, tuple):
@@ -85,6 +85,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schema_of)
+    forms.require_defaults(components, except_in=[each["requestBody"] for each in _bodies(paths)])
     document = {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -141,6 +142,12 @@ def example(code: str) -> dict[str, Any]:  # any: a problem document is
         "code": code,
         "trace_id": TRACE_ID,
     }
+
+
+def _bodies(paths: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The operations that have one."""
+    for methods in paths.values():
+        yield from (each for each in methods.values() if "requestBody" in each)
 
 
 def _types() -> list[Any]:
