@@ -121,7 +121,7 @@ CHANNELS: Final = (
         subject=_varying(subjects.record(*_WHO)),
         summary="The audit log: every execution, before anybody is told its result.",
         forms=(Form(type=messages.RecordBatch, headers=(subjects.MESSAGE_ID,)),),
-        sent_by=("executor", "recorder"),
+        sent_by=("executor",),
         taken_by=("client", "ingress"),
     ),
     Channel(
@@ -137,7 +137,7 @@ CHANNELS: Final = (
         subject=_varying(subjects.event("KIND", *_WHO)),
         summary="What monitoring shows; for watching, not for accounting.",
         forms=(Form(type=messages.Event),),
-        sent_by=("executor", "recorder", "generator"),
+        sent_by=("executor", "generator"),
         taken_by=("client", "hub"),
     ),
     Channel(
@@ -153,7 +153,7 @@ CHANNELS: Final = (
         subject=_varying(subjects.reply("INSTANCE")),
         summary="Answers to one ingress, without the inputs.",
         forms=(Form(type=messages.RecordBatch),),
-        sent_by=("executor",),
+        sent_by=("executor", "recorder"),
         taken_by=("ingress",),
     ),
     Channel(
@@ -166,7 +166,7 @@ CHANNELS: Final = (
             Form(type=views.ExecutionView, media=JSON),
             Form(type=views.DeadView, media=JSON),
         ),
-        sent_by=("executor",),
+        sent_by=("executor", "recorder"),
         taken_by=("client", "gateway"),
     ),
     Channel(
@@ -192,7 +192,7 @@ CHANNELS: Final = (
         summary="A plain request, without a payload, for the text of a program; its answer is the "
         "text. Sites that do not have it are silent.",
         forms=(Form(type=bytes, media="application/octet-stream"),),
-        sent_by=("syncer",),
+        sent_by=("ingress", "executor", "generator", "syncer"),
         taken_by=("syncer",),
     ),
 )
