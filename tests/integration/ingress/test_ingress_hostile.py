@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -271,6 +272,50 @@ async def test_who_vanishes_leaves_nothing_behind(hasty: System, way: str) -> No
 
 def _is_empty(system: System) -> bool:
     return not system.services.dispatcher.waiting
+
+
+def _damaged(whole: bytes, chance: random.Random) -> bytes:
+    """*whole* with some of it gone, doubled, or other bytes."""
+    for _ in range(chance.randint(1, 4)):
+        place, end = sorted(chance.choices(range(len(whole) + 1), k=2))
+        middle = chance.choice(
+            (b"", whole[place:end] * 2, chance.randbytes(end - place), b"\r\n", b"\0", b"0" * 99)
+        )
+        whole = whole[:place] + middle + whole[end:]
+    return whole
+
+
+async def test_damaged_requests_break_nothing(hasty: System) -> None:
+    """Of a thousand, each is answered below 500 or left, and the next caller is served."""
+    chance = random.Random(20261123)  # noqa: S311 (to be the same each time)
+    samples = [
+        request(path, b'{"input": "a", "timeout_ms": 1}', "Accept: */*", "X-Api-Version: 1", *more)
+        for path, *more in WAYS.values()
+    ]
+    samples.append(
+        b"POST /api/v1/batch/execute?task_id=upper&timeout_ms=1 HTTP/1.1\r\nHost: x\r\n"
+        b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'f\r\n{"input": "a"}\n\r\n0\r\n\r\n'
+    )
+
+    async def one(said: bytes) -> int:
+        async with Wire(hasty) as wire:
+            with contextlib.suppress(OSError):
+                wire.writer.write(said)
+                wire.writer.write_eof()
+                async with asyncio.timeout(30):
+                    answer = await wire.reader.read(12)
+                    return int(answer[9:12] or 0)
+        return 0
+
+    statuses: set[int] = set()
+    for _ in range(20):
+        sent = [_damaged(chance.choice(samples), chance) for _ in range(50)]
+        statuses.update(await asyncio.gather(*map(one, sent)))
+    assert not {status for status in statuses if status >= 500} - {504}  # its deadline passed
+    assert {400, 404, 422} < statuses
+    assert await answers(hasty)
+    assert 'status="500"' not in (await hasty.http.get("/metrics")).text
 
 
 async def test_many_who_only_connect_do_not_keep_others_out(hasty: System) -> None:
