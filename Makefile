@@ -4,7 +4,7 @@ BIN := .venv/bin
 DOCTOR := $(BIN)/python -m loopai.cli.main sandbox doctor
 SCRIPTS := loopai/sandbox/inside/javascript/*.js
 
-.PHONY: setup demo dev test check bench lock format
+.PHONY: setup demo dev test check docs bench lock format
 .DEFAULT_GOAL := setup
 
 setup: .venv/.installed
@@ -27,6 +27,10 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/deno fmt --check --quiet --line-width 100 $(SCRIPTS)
 	$(BIN)/deno lint --quiet $(SCRIPTS)
+
+# What of docs/reference/ the code says itself; a test fails where it is stale.
+docs: setup
+	$(BIN)/python -m tools.reference
 
 # About half an hour; what it needs from the system: apt-get install redis-server wrk.
 bench: setup .venv-bench/.installed

@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = ""
     """HOST:PORT where a worker shows its metrics; nowhere if empty."""
 
+    receive_s: int = 20
+    """How long a request may take to come: its head; its body with a second more for each 4 KiB."""
     body_bytes_max: int = MIB
     batch_bytes_max: int = 16 * MIB
     batch_items_max: int = 10_000

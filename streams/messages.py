@@ -34,6 +34,11 @@ Runtime = Literal["python", "deno"]
 """What runs the programs of one language or of several; `topology.RUNTIMES` says which."""
 
 
+def any_json() -> msgspec.Raw:
+    """The schema that every value fits. A factory: msgspec describes no default of its own Raw."""
+    return msgspec.Raw(b"{}")
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all messages; carries the Struct options and nothing else.
 
@@ -57,8 +62,8 @@ class TaskSpecification(Message, frozen=True, kw_only=True):
     tenant: str
     name: str
     description: str = ""
-    input_schema: msgspec.Raw = msgspec.Raw(b"{}")
-    output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    input_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
+    output_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
     examples: tuple[Example, ...] = ()
     accuracy_target: float = 0.9
     latency_target_ms: float = 10.0
@@ -75,8 +80,8 @@ class TaskHead(Message, frozen=True, kw_only=True):
     tenant: str
     name: str
     description: str = ""
-    input_schema: msgspec.Raw = msgspec.Raw(b"{}")
-    output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    input_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
+    output_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
     accuracy_target: float = 0.9
     created_at: datetime
     updated_at: datetime

@@ -42,8 +42,13 @@ NEEDS: Final[dict[str, tuple[Scope, ...]]] = {
     "keys.revoke": ("admin",),
 }
 """By `module.function`: one of these is enough, and `admin` always is."""
-PUBLIC: Final = frozenset({"health.health", "health.live", "health.ready"})
-"""Probes have no credentials."""
+PUBLIC: Final = frozenset(
+    {
+        *("health.health", "health.live", "health.ready"),
+        *("pages.openapi", "pages.asyncapi", "pages.swagger", "pages.file"),
+    }
+)
+"""Probes have no credentials, and what describes the API tells nobody anything of a tenant."""
 UNLISTED: Final[tuple[Scope, ...]] = ("admin",)
 """A route that was forgotten here is not open."""
 

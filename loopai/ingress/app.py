@@ -25,6 +25,7 @@ from loopai.ingress import (
     generate,
     health,
     keys,
+    negotiation,
     problems,
     queues,
     rollouts,
@@ -33,11 +34,13 @@ from loopai.ingress import (
     tasks,
     tokens,
 )
+from loopai.ingress.describe import pages
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams import codec, provision, store, topology
 from streams.connection import Connection
 
+PREFIX = "/api/v1"
 API_VERSION = (b"x-api-version", b"1")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by name; callers may make up others."""
@@ -50,8 +53,8 @@ def build(made: services.Services) -> Starlette:
         *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
         keys,
     )
-    routes: list[Route] = [route for each in resources for route in each.routes]
-    outside: list[Route] = health.routes
+    routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
+    outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
     if (callers := made.callers) is not None:
         routes = [access.guarded(route, callers) for route in routes]
         outside = [access.guarded(route, callers) for route in outside]
@@ -59,7 +62,7 @@ def build(made: services.Services) -> Starlette:
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
-        routes=[Mount("/api/v1", api), *outside],
+        routes=[Mount(PREFIX, api), *outside],
         middleware=[Middleware(Observe, made.metrics)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle

@@ -128,6 +128,9 @@ async def _stream(request: Request) -> Response:
 
 def _query(request: Request) -> Query:
     """The parameters of a stream. INVALID_QUERY."""
+    both = bodies.twice(request.query_params)
+    if both:
+        raise errors.ApiError("INVALID_QUERY", f"in the query: {both[:100]} {bodies.TWICE}")
     given = {bodies.snake_case(name): value for name, value in request.query_params.items()}
     try:
         return msgspec.convert(given, Query, strict=False)

@@ -35,16 +35,19 @@ class _Awaited:
 
     def __init__(self) -> None:
         self.record: asyncio.Future[ExecutionRecord] = asyncio.get_running_loop().create_future()
-        self.is_stored = False
+        self.heard = asyncio.Event()
+        """Of anything: that it is stored, that it failed, or the record."""
 
     def stored(self) -> None:
-        self.is_stored = True
+        self.heard.set()
 
     def failed(self, error: Exception) -> None:
+        self.heard.set()
         if not self.record.done():
             self.record.set_exception(error)
 
     def take(self, record: ExecutionRecord) -> None:
+        self.heard.set()
         if not self.record.done():
             self.record.set_result(record)
 
@@ -216,12 +219,14 @@ class Dispatcher:
         except publisher.BacklogFull as error:
             raise _refused(error, task, item) from error
         try:
-            async with asyncio.timeout(wait_s):
-                return await waiter.record
-        except TimeoutError as error:
-            if waiter.is_stored:
-                raise StillQueued from error
-            raise _late(item) from error
+            # Not asyncio.timeout, which would cancel the record itself.
+            await asyncio.wait((waiter.record,), timeout=wait_s)
+            if not waiter.record.done():
+                # The wait may be shorter than the bus takes, and only what is stored is queued.
+                await waiter.heard.wait()
+            if not waiter.record.done():
+                raise StillQueued
+            return waiter.record.result()
         finally:
             self.forget(item.id)
 

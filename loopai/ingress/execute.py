@@ -62,7 +62,7 @@ class Call(dispatch.Waiter, Protocol):
 
     tenant: str
     task: str
-    body: bytes
+    body: bytes | bytearray
     parent: str
     """Its `traceparent`, or nothing."""
     execution_id: str

@@ -52,7 +52,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The caller's id of the item, or its number."""
     execution_id: str | None
     status: str
-    output: msgspec.Raw = views.NULL
+    output: msgspec.Raw = msgspec.field(default_factory=lambda: views.NULL)
     error_message: str | None = None
     error: ExecutionError | None = None
     version: int | None = None

@@ -72,6 +72,8 @@ def response(request: Request, error: errors.ApiError) -> Response:
         headers["WWW-Authenticate"] = CHALLENGES[error.code].format(**error.extra)
     if error.code == "METHOD_NOT_ALLOWED":
         headers["Allow"] = ", ".join(_allowed(request))
+    if error.code == "REQUEST_TIMEOUT":
+        headers["Connection"] = "close"  # the rest of the request would be read as another one
     retry_after_s = error.retry_after_s
     if retry_after_s is None and error.status == 503:  # noqa: PLR2004
         retry_after_s = RETRY_AFTER_S
@@ -101,16 +103,20 @@ def translate(error: Exception) -> errors.ApiError:  # noqa: PLR0911 (one line a
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of all routes that match the path: Starlette names those of the first only."""
+    """The methods of all routes that match the path: Starlette names those of the first only.
+
+    Where a route is spelled like that it is meant, and none with a name in the place of a word.
+    """
     pending: list[BaseRoute] = list(request.app.routes)
-    found: set[str] = set()
+    path = _path_below(request)
+    found: dict[str, set[str]] = {}
     while pending:
         route = pending.pop()
         if isinstance(route, Mount):
             pending.extend(route.routes)
-        elif isinstance(route, Route) and route.path_regex.match(_path_below(request)):
-            found |= route.methods or set()
-    return sorted(found)
+        elif isinstance(route, Route) and route.path_regex.match(path):
+            found.setdefault(route.path, set()).update(route.methods or ())
+    return sorted(found.get(path) or set().union(*found.values()))
 
 
 def _path_below(request: Request) -> str:

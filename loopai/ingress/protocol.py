@@ -15,20 +15,21 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from loopai import errors, views
-from loopai.ingress import (
-    app,
-    bodies,
-    execute,
-    identity,
-    problems,
-    services,
-)
+from loopai.ingress import app, bodies, execute, identity, patience, problems, services
 from streams.messages import ExecutionRecord
 
 ROUTE: Final = "execute.execute"
 """What the metrics call it, whichever way a request takes."""
 _PATH: Final = re.compile(rb"/api/v1/tasks/([A-Za-z0-9._-]+)/execute")
 _STATUS: Final = httptools_impl.STATUS_LINE
+_PLAIN: Final[dict[bytes, frozenset[bytes]]] = {
+    b"accept": frozenset({b"*/*", b"application/json", b"application/json, text/plain, */*"}),
+    b"content-encoding": frozenset(),
+    b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
+    b"prefer": frozenset(),
+    b"x-api-version": frozenset({b"1"}),
+}
+"""Headers that the general way looks at, and the values of each that ask for nothing special."""
 _JSON: Final = b"content-type: application/json\r\n%s: %s\r\n" % app.API_VERSION
 
 
@@ -63,7 +64,7 @@ class Call:
         self.tenant = identity.of_scope(scope).tenant
         self.task = task
         self.parent = parent
-        self.body = b""
+        self.body: bytes | bytearray = b""
         self.execution_id = ""
         self.started = time.perf_counter()
         self.response_complete = False
@@ -90,30 +91,43 @@ class Call:
         self._protocol.answer(self, answer.status_code, head, bytes(answer.body))
 
 
-class Protocol(httptools_impl.HttpToolsProtocol):
+class Protocol(patience.Patient):
     """One client's connection; *shared* is closed by whoever made it. The rest is uvicorn's."""
 
     def __init__(self, shared: services.Services, **given: Any) -> None:  # any: uvicorn's own
-        super().__init__(**given)
+        super().__init__(shared, **given)
         self._shared = shared
         self._call: Call | None = None
         """The request that is being read, if it may go the short way."""
 
     def on_headers_complete(self) -> None:
+        self.head_is_here()
         self._call = self._plain()
         if self._call is None:
             super().on_headers_complete()
 
+    @property
+    def holds_body(self) -> bool:
+        return self._call is not None
+
     def on_body(self, body: bytes) -> None:
+        self.got += len(body)
         call = self._call
         if call is None:
             super().on_body(body)
             return
-        call.body = call.body + body if call.body else body
+        if not call.body:
+            call.body = body
+        else:
+            # In place: copied again for each of a million chunks, it would keep a core for minutes.
+            if isinstance(call.body, bytes):
+                call.body = bytearray(call.body)
+            call.body += body
         if len(call.body) > self._shared.settings.body_bytes_max:
             self._go_the_general_way(call)
 
     def on_message_complete(self) -> None:
+        self.all_is_here()
         call = self._call
         if call is not None:
             if execute.begin(self._shared, call):
@@ -175,10 +189,11 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         scope = cast("Scope", self.scope)
         parent = ""
         for name, value in self.headers:
+            plain = _PLAIN.get(name)
+            if plain is not None and value not in plain:
+                return None
             if name == b"traceparent":
                 parent = value.decode("latin-1")
-            elif name == b"prefer":
-                return None
         if self._shared.callers is not None:
             caller = self._shared.callers.plain(self.headers)
             if caller is None or "execute" not in caller.scopes:
@@ -189,7 +204,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
     def _go_the_general_way(self, call: Call) -> None:
         self._call = None
         super().on_headers_complete()
-        super().on_body(call.body)
+        super().on_body(bytes(call.body))
 
     def _count(self, call: Call, status: int) -> None:
         seconds = time.perf_counter() - call.started

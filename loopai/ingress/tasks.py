@@ -12,7 +12,7 @@ from loopai import errors
 from loopai.catalog import schemas
 from loopai.ingress import bodies, identity, preconditions, services
 from streams import ids, subjects
-from streams.messages import Example, TaskSpecification
+from streams.messages import Example, TaskSpecification, any_json
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -22,8 +22,8 @@ Description = Annotated[str, msgspec.Meta(max_length=10_000)]
 class CreateTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     description: Description = ""
-    input_schema: msgspec.Raw = msgspec.Raw(b"{}")
-    output_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    input_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
+    output_schema: msgspec.Raw = msgspec.field(default_factory=any_json)
     examples: tuple[Example, ...] = ()
     accuracy_target: Share = 0.9
     latency_target_ms: Milliseconds = 10.0

@@ -136,18 +136,30 @@ async def test_a_body_at_the_limit_is_run(system: System) -> None:
     assert answer.json()["output"] == size, answer.text[:500]
 
 
-async def test_the_content_type_is_not_asked_for(front: System) -> None:
-    """`curl -d` says it sends a form; what it sends is what counts."""
+async def test_one_field_in_two_forms_is_refused(front: System) -> None:
+    """Which of the two would count is nothing to guess: in bodies, in their items, in queries."""
     await front.create()
-    for content_type in (
-        "application/x-www-form-urlencoded",
-        "text/plain",
-        "application/json; q=1",
+    for path, body, place in (
+        (EXECUTE, b'{"input": "a", "timeout_ms": 5, "timeoutMs": 6}', "/timeout_ms"),
+        (EXECUTE, b'{"input": "a", "timeoutMs": 5, "timeout_ms": 5}', "/timeout_ms"),
+        (EXECUTE, b'{"input": "a", "Input": "a"}', "/input"),
+        (
+            "/api/v1/batch/execute",
+            (
+                b'{"taskId": "upper", "items": [{"input": "a"}, '
+                b'{"input": "b", "routingKey": "x", "routing_key": "y"}]}'
+            ),
+            "/items/1/routing_key",
+        ),
     ):
-        answer = await front.http.post(
-            EXECUTE + "?wait=0", content=b'{"input":"a"}', headers={"Content-Type": content_type}
-        )
-        assert answer.status_code == 202, answer.text
+        document = problem(await front.http.post(path, content=body), "INVALID_REQUEST")
+        assert paths(document) == [place]
+    answer = await front.http.post(
+        "/api/v1/batch/execute?task_id=upper&taskId=upper",
+        content=b'{"input": "a"}',
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert "task_id is given in" in problem(answer, "INVALID_QUERY")["detail"]
 
 
 @pytest.mark.usefixtures("worker")

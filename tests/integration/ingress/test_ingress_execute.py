@@ -272,3 +272,13 @@ async def test_a_caller_who_waits_a_while_gets_the_result_or_the_way_to_it(
     assert (late.status_code, late.json()["status"]) == (202, "queued")
     found = await system.http.get(late.headers["Location"], params={"wait": 20})
     assert found.json()["output"] == "B"
+
+
+async def test_a_wait_shorter_than_the_bus_takes_is_no_deadline(front: System) -> None:
+    """What is stored is queued, however soon its caller wanted to hear of it."""
+    await front.create()
+    for wait in ("1e-150", "1e-9", "0.0001"):
+        answer = await front.http.post(f"{EXECUTE}?wait={wait}", json={"input": "a"})
+        assert answer.status_code == 202, answer.text
+        found = await front.http.get(answer.headers["location"])
+        assert found.json()["status"] == "queued"

@@ -31,6 +31,7 @@ UNKNOWN = [
 ]
 ALLOWED = {
     "/api/v1/tasks": "GET, HEAD, POST",
+    "/api/v1/tasks/execute": "POST",
     "/api/v1/tasks/upper": "DELETE, GET, HEAD, PATCH",
     "/api/v1/tasks/upper/artifacts": "GET, HEAD, POST",
     "/api/v1/tasks/upper/artifacts/1/activate": "POST",

@@ -1,0 +1,1 @@
+"""What the API and the bus say of themselves: OpenAPI, Swagger UI, AsyncAPI."""

@@ -1,0 +1,134 @@
+"""/openapi.json: valid, complete, and true as far as it can be read off the code."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import openapi_spec_validator
+import pytest
+from starlette.routing import BaseRoute, Mount, Route
+
+from loopai import errors
+from loopai.embedded.broker import Broker
+from loopai.ingress.describe import document
+from streams import connection
+from tests.system import System
+
+DOCUMENT: dict[str, Any] = msgspec.json.decode(document.encoded())
+NOT_PROMISED = {("GET", "/swagger/{file}")}
+"""Routes that are no part of the API, with why: the files that the page of Swagger UI loads."""
+NO_ANSWER = {"INPUT_IDLE", "RESULTS_UNREAD", "TOO_FEW_EXAMPLES"}
+"""Codes that stand in the body of a 200: of a stream that was given up, of an operation."""
+OPERATIONS = [
+    pytest.param(path, method, id=f"{method.upper()} {path}")
+    for path, methods in DOCUMENT["paths"].items()
+    for method in methods
+]
+
+
+@pytest.fixture
+async def front(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> AsyncIterator[System]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield await System.started(stack, broker, bus, tmp_path / "data", pools=())
+
+
+def test_the_document_is_openapi() -> None:
+    """The validator of the specification has nothing to say."""
+    openapi_spec_validator.validate(DOCUMENT)
+    assert DOCUMENT["openapi"] == "3.1.0"
+
+
+def _routes(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if isinstance(route, Mount):
+            yield from _routes(route.routes, prefix + route.path)
+        elif isinstance(route, Route):
+            yield from ((each, prefix + route.path) for each in (route.methods or set()) - {"HEAD"})
+
+
+async def test_every_route_is_described_and_no_other(front: System) -> None:
+    """A route that the tables leave out, or that was taken away, is found."""
+    served = set(_routes(front.app.routes)) - NOT_PROMISED
+    described = {
+        (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
+    }
+    assert described == served
+
+
+def test_operations_have_names_of_their_own() -> None:
+    """Generated clients make methods of them."""
+    names = [
+        DOCUMENT["paths"][each.values[0]][each.values[1]]["operationId"] for each in OPERATIONS
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_every_code_can_come_from_somewhere() -> None:
+    """A code that no operation names is either dead or undocumented."""
+    named = {code for each in document.OPERATIONS for code in document.codes(each)}
+    assert named == set(errors.CODES) - NO_ANSWER
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_parameters_of_the_path_are_described(path: str, method: str) -> None:
+    """Each name in braces has its parameter."""
+    described = DOCUMENT["paths"][path][method].get("parameters", [])
+    found = {each["name"] for each in described if each["in"] == "path"}
+    assert found == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from operation.get("requestBody", {}).get("content", {}).values()
+    for response in operation["responses"].values():
+        yield from response.get("content", {}).values()
+
+
+def _validator(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for({**schema, "components": DOCUMENT["components"]})
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_examples_are_of_their_schemas(path: str, method: str) -> None:
+    """Each body and each parameter that is shown is one that would be taken or given."""
+    operation = DOCUMENT["paths"][path][method]
+    for content in _contents(operation):
+        validator = _validator(content["schema"])
+        if "example" in content:
+            validator.validate(content["example"])
+        for reference in content.get("examples", {}).values():
+            name = reference["$ref"].rpartition("/")[2]
+            validator.validate(DOCUMENT["components"]["examples"][name]["value"])
+        assert "example" in content or content["examples"]
+    for parameter in operation.get("parameters", []):
+        if "example" in parameter:
+            _validator(parameter["schema"]).validate(parameter["example"])
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_what_can_be_tried_again_says_when(path: str, method: str) -> None:
+    """Problems of overload have Retry-After, wrong methods have Allow, everything its version."""
+    for status, response in DOCUMENT["paths"][path][method]["responses"].items():
+        assert "X-Api-Version" in response["headers"]
+        if status in {"429", "503"} and path.startswith("/api/"):
+            assert "Retry-After" in response["headers"]
+        if status == "405":
+            assert "Allow" in response["headers"]
+
+
+async def test_the_document_is_served_and_need_not_be_served_twice(front: System) -> None:
+    """Bytes as they were built, with an ETag that saves sending them again."""
+    for path in ("/openapi.json", "/asyncapi.json", "/swagger", "/swagger/initializer.js"):
+        answer = await front.http.get(path)
+        assert answer.status_code == 200
+        again = await front.http.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        other = await front.http.get(path, headers={"If-None-Match": '"other"'})
+        assert other.content == answer.content
+    answer = await front.http.get("/openapi.json")
+    assert answer.content == document.encoded()
+    assert answer.headers["content-type"] == "application/json"
