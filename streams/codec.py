@@ -50,6 +50,7 @@ ARTIFACT: Final = Codec(messages.ProgramArtifact, rests=True)
 ROLLOUT: Final = Codec(messages.Rollout, rests=True)
 OPERATION: Final = Codec(messages.Operation, rests=True)
 CANCELLATION: Final = Codec(messages.Cancellation, rests=True)
+IDEMPOTENCY: Final = Codec(messages.IdempotencyClaim, rests=True)
 SITE: Final = Codec(messages.SiteState, rests=True)
 WORKER: Final = Codec(messages.WorkerPresence, rests=True)
 

@@ -265,6 +265,13 @@ CANCELLATIONS: Final = Bucket(
     max_bytes=16 * MIB,
 )
 """Longer than an execution may wait and run: `intake` and the settings of the API see to that."""
+IDEMPOTENCY: Final = Bucket(
+    name="idempotency",
+    why="requests with an idempotency key, by the hash of tenant and key",
+    ttl_s=DAY_S,
+    # Two million executions; full, it refuses new keys with 503 rather than forget old ones.
+    max_bytes=GIB,
+)
 WORKERS: Final = Bucket(
     name="workers", why="live workers by <pool>.<instance>", ttl_s=10.0, max_bytes=16 * MIB
 )
@@ -274,7 +281,16 @@ SITES: Final = Bucket(
     ttl_s=WORKERS.ttl_s,
     max_bytes=16 * MIB,
 )
-BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, WORKERS, SITES)
+BUCKETS: Final = (
+    TASKS,
+    ARTIFACTS,
+    ROLLOUTS,
+    OPERATIONS,
+    CANCELLATIONS,
+    IDEMPOTENCY,
+    WORKERS,
+    SITES,
+)
 
 PRESENCE_S: Final = 3.0
 """How often a worker refreshes its presence."""

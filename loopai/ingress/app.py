@@ -21,6 +21,8 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    kept,
+    once,
     problems,
     queues,
     rollouts,
@@ -48,7 +50,8 @@ def build(made: services.Services) -> Starlette:
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount("/api/v1", api), *health.routes],
-        middleware=[Middleware(Observe, made.metrics)],
+        # The innermost: what an answer is kept for must be known, and allowed, before.
+        middleware=[Middleware(Observe, made.metrics), Middleware(kept.Kept, made)],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
         ),
@@ -88,6 +91,9 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         )
         await dispatcher.start()
         stack.push_async_callback(dispatcher.close)
+        claims = store.Bucket(connection, topology.IDEMPOTENCY, codec.IDEMPOTENCY)
+        attached = once.Once(connection, claims, dispatcher)
+        stack.callback(attached.close)
         yield services.Services(
             settings=settings,
             connection=connection,
@@ -95,6 +101,8 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             dispatcher=dispatcher,
             operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
             cancellations=store.Bucket(connection, topology.CANCELLATIONS, codec.CANCELLATION),
+            claims=claims,
+            once=attached,
             workers=workers,
             sites=sites,
             queues=held,

@@ -21,6 +21,8 @@ from streams.messages import ExecutionRecord
 ROUTE: Final = "execute.execute"
 """What the metrics call it, whichever way a request takes."""
 _PATH: Final = re.compile(rb"/api/v1/tasks/([A-Za-z0-9._-]+)/execute")
+_GENERAL: Final = frozenset({b"prefer", b"idempotency-key"})
+"""Headers that ask for what is not done here."""
 _STATUS: Final = httptools_impl.STATUS_LINE
 _JSON: Final = b"content-type: application/json\r\n%s: %s\r\n" % app.API_VERSION
 
@@ -169,7 +171,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"traceparent":
                 parent = value.decode("latin-1")
-            elif name == b"prefer":
+            elif name in _GENERAL:
                 return None
         return Call(self, cast("Scope", self.scope), path[1].decode("ascii"), parent)
 

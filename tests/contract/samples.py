@@ -234,6 +234,21 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         codec.CANCELLATION,
         messages.Cancellation(tenant="default", requested_at=WHEN),
     ),
+    "idempotency_claim": (
+        codec.IDEMPOTENCY,
+        messages.IdempotencyClaim(
+            fingerprint="5f" * 32,
+            tenant="default",
+            task="spam.filter",
+            task_id=TASK_ID,
+            execution_id=ID,
+            timeout_ms=30_000,
+            answer=messages.KeptAnswer(
+                status=201, headers={"content-type": "application/json"}, body="{}"
+            ),
+            claimed_at=WHEN,
+        ),
+    ),
     "site_state": (
         codec.SITE,
         messages.SiteState(
