@@ -13,19 +13,26 @@ from tests.callers import caller
 from tests.wait import until
 
 SLOW = """
-import time
-
 def run(input):
-    time.sleep(2.0)
+    for _ in range(40_000_000):
+        pass
     return input.upper()
 """
+"""A second or two; programs cannot sleep."""
 BODY = {"input": "a"}
 KEY = {"Idempotency-Key": "order-4711"}
 
 
 async def _running(product: Product) -> None:
     """Return when a worker has the execution in hand."""
-    await until(lambda: any(worker.running for worker in product.alive("executor")))
+
+    async def in_hand() -> bool:
+        return any(
+            consumer.num_ack_pending
+            for consumer in await product.bus.jetstream.consumers_info("EXECUTE")
+        )
+
+    await until(in_hand)
 
 
 @pytest.mark.parametrize("ingresses", [2])
@@ -79,7 +86,7 @@ async def test_a_killed_ingress_does_not_repeat_what_it_had_sent(product: Produc
 
 
 async def test_a_killed_ingress_leaves_its_claim_to_the_next(product: Product) -> None:
-    """Killed while it handled a batch: who asks again has it run, by the ingress that came back."""
+    """Killed in the middle of a batch: who asks again has it run, by the ingress that came back."""
     await product.create(code=SLOW)
     body = {"task_id": "upper", "items": [BODY]}
     asking = asyncio.create_task(product.http.post("/api/v1/batch/execute", json=body, headers=KEY))
