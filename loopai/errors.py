@@ -43,6 +43,7 @@ CODES: Final[dict[str, Code]] = {
     "INVALID_INPUT": Code(422, "The input does not match the task's input schema."),
     "INVALID_PROGRAM": Code(422, "The program was refused before it could run."),
     "TOO_FEW_EXAMPLES": Code(422, "The task has too few labelled examples to generate from."),
+    "RATE_LIMITED": Code(429, "The caller has sent more than its rate or its quota allows."),
     "INTERNAL": Code(500, "Something broke that is not the caller's fault."),
     "BACKLOG_FULL": Code(503, "The task, or its tenant, has as much queued work as it may have."),
     "OVERLOADED": Code(503, "As many callers wait for results here as may."),

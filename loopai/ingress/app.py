@@ -25,6 +25,7 @@ from loopai.ingress import (
     once,
     problems,
     queues,
+    rates,
     rollouts,
     services,
     sync,
@@ -50,8 +51,13 @@ def build(made: services.Services) -> Starlette:
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount("/api/v1", api), *health.routes],
-        # The innermost: what an answer is kept for must be known, and allowed, before.
-        middleware=[Middleware(Observe, made.metrics), Middleware(kept.Kept, made)],
+        # In this order: who asks must be known before it is limited; what an answer is kept for is
+        # allowed then, and asking again for one counts as a request.
+        middleware=[
+            Middleware(Observe, made.metrics),
+            Middleware(rates.Limited, made.limiter),
+            Middleware(kept.Kept, made),
+        ],
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
         ),
@@ -106,8 +112,22 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             workers=workers,
             sites=sites,
             queues=held,
+            limiter=rates.Limiter(settings, await stack.enter_async_context(_counts(settings))),
             metrics=metrics,
         )
+
+
+@contextlib.asynccontextmanager
+async def _counts(settings: Settings) -> AsyncIterator[rates.Shared | None]:
+    """Where ingresses count together, if they do."""
+    if not settings.redis_url:
+        yield None
+        return
+    from loopai.ingress import shared_rates  # noqa: PLC0415 (see there)
+
+    counts = shared_rates.SharedRates(settings.redis_url, namespace=settings.cache_namespace)
+    async with counts.opened() as shared:
+        yield shared
 
 
 class Observe:

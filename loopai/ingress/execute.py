@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from loopai import errors, views
 from loopai.catalog import schemas
@@ -65,6 +66,7 @@ async def execute_named(request: Request) -> Response:
 class Call(dispatch.Waiter, Protocol):
     """What `begin` needs of a request whose answer is awaited."""
 
+    scope: Scope
     tenant: str
     task: str
     body: bytes
@@ -88,12 +90,24 @@ def begin(shared: services.Services, call: Call) -> bool:
         # what is done, overload would leave nothing for the callers that were let in.
         call.refused(error)
         return True
+    limiter = shared.limiter
+    limited = limiter.limits(identity.of_scope(call.scope))
+    if limited and not limiter.is_shared:
+        try:
+            limiter.spend_now(call.scope, "requests")
+        except errors.ApiError as error:
+            call.failed(error)
+            return True
     try:
         body = _execute.decode(call.body)
         task = shared.catalog.find(call.tenant, call.task)
-        if task is None or body.version is not None or body.idempotency_key is not None:
-            return False
-        if shared.catalog.active_version(task.id) is None:
+        if (
+            task is None
+            or body.version is not None
+            or body.idempotency_key is not None
+            or (limited and limiter.is_shared)
+            or shared.catalog.active_version(task.id) is None
+        ):
             return False
         item = dispatch.item(
             checked_input(task, body.input, "/input"),
@@ -103,6 +117,8 @@ def begin(shared: services.Services, call: Call) -> bool:
             trace_id=problems.parent_trace_id(call.parent),
             routing_key=body.routing_key,
         )
+        if limited:
+            limiter.spend_now(call.scope, "executions")
         shared.dispatcher.begin(task, item, "interactive", call)
     except _REFUSED:
         return False
@@ -116,7 +132,9 @@ async def _run(request: Request, raw: bytes, body: Execute, reference: str) -> R
 
     async def make() -> tuple[TaskHead, ExecuteItem]:
         task = await shared.catalog.task(identity.of(request).tenant, reference)
-        return task, await _item(shared, task, body, problems.trace_id(request))
+        item = await _item(shared, task, body, problems.trace_id(request))
+        await shared.limiter.spend(request.scope, "executions")
+        return task, item
 
     key = _key(request, body)
     if key is not None:

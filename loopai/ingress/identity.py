@@ -15,6 +15,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the request makes or sees is this tenant's."""
     name: str
     """What `created_by` and the history of a rollout say."""
+    key_id: str = ""
+    """Whose limits it counts for; empty: those of all of the tenant who have no key."""
+    rate: str = ""
+    """Requests, such as `100/second`; empty: as the settings say."""
+    quota: str = ""
+    """Executions, such as `10000/day`; the same."""
 
 
 ANYBODY: Final = Identity(tenant="default", name="api")

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from loopai import errors, views
-from loopai.ingress import app, bodies, execute, identity, problems, services
+from loopai.ingress import app, bodies, execute, identity, problems, rates, services
 from streams.messages import ExecutionRecord
 
 ROUTE: Final = "execute.execute"
@@ -129,6 +129,8 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             return
         parts = [_STATUS[status]]
         parts += [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
+        if rates.SCOPE_KEY in call.scope:
+            parts += [b"%s: %s\r\n" % header for header in rates.headers(call.scope)]
         parts.append(head)
         if not call.keep_alive:
             parts.append(b"connection: close\r\n")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # they import this module
     from loopai.ingress.dispatch import Dispatcher
     from loopai.ingress.once import Once
     from loopai.ingress.queues import Queues
+    from loopai.ingress.rates import Limiter
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     workers: Mirror[WorkerPresence]
     sites: Mirror[SiteState]
     queues: "Queues"
+    limiter: "Limiter"
     metrics: IngressMetrics
 
 
