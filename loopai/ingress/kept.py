@@ -49,9 +49,12 @@ if LEASE_S < 3 * RENEW_S:
 class Kept:
     """Middleware: requests with a key are handled once, and answered as often as they come."""
 
-    def __init__(self, app: ASGIApp, made: services.Services) -> None:
+    def __init__(
+        self, app: ASGIApp, made: services.Services, *, wait_max_s: float = WAIT_MAX_S
+    ) -> None:
         self._app = app
         self._claims = made.claims
+        self._wait_max_s = wait_max_s
         self._turns = idempotency.Turns()
         known = made.settings
         self._body_bytes_max = max(
@@ -66,12 +69,25 @@ class Kept:
         length = Headers(scope=scope).get("content-length")
         body = await bodies.receive_all(receive, length, self._body_bytes_max)
         keyed = idempotency.keyed(scope, key, body)
-        # In this process they wait for each other here, and ask the broker one after the other.
-        async with self._turns.turn(keyed.name):
-            answer, revision = await self._claimed(keyed, scope)
-            if answer is None:
-                await self._handle(keyed, revision, scope, body, send)
-                return
+        try:
+            # In this process they wait for each other here, and ask the broker one by one.
+            async with (
+                asyncio.timeout(self._wait_max_s) as waiting,
+                self._turns.turn(keyed.name),
+            ):
+                answer, revision = await self._claimed(keyed, scope)
+                waiting.reschedule(None)
+                if answer is None:
+                    await self._handle(keyed, revision, scope, body, send)
+                    return
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise
+            raise errors.ApiError(
+                "IDEMPOTENCY_KEY_IN_USE",
+                f"{idempotency.HEADER}: the first request with this key is still being handled",
+                retry_after_s=int(LEASE_S),
+            ) from error
         await _replay(answer)(scope, receive, send)
 
     async def _claimed(
@@ -79,12 +95,12 @@ class Kept:
     ) -> tuple[KeptAnswer | None, int]:
         """The answer that is kept, or the revision of the claim that is ours now.
 
-        IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_IN_USE.
+        Waits for as long as somebody renews another claim. IDEMPOTENCY_KEY_REUSED.
         """
         claim = _claim(keyed, scope)
-        ends = time.monotonic() + WAIT_MAX_S
         seen, seen_at, pause_s = 0, 0.0, POLL_S[0]
-        while (now := time.monotonic()) < ends:
+        while True:
+            now = time.monotonic()
             entry = await self._claims.get(keyed.name)
             with contextlib.suppress(store.Conflict):
                 if entry is None:
@@ -99,11 +115,6 @@ class Kept:
                     return None, await self._claims.update(keyed.name, claim, seen)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, POLL_S[1])
-        raise errors.ApiError(
-            "IDEMPOTENCY_KEY_IN_USE",
-            f"{idempotency.HEADER}: the first request with this key is still being handled",
-            retry_after_s=int(LEASE_S),
-        )
 
     async def _handle(
         self, keyed: idempotency.Keyed, revision: int, scope: Scope, body: bytes, send: Send

@@ -99,13 +99,14 @@ class Once:
             ended = asyncio.get_running_loop().create_future()
             ended.set_result(found)
             return Running(claim=claim, ended=ended, replayed=True)
-        task, item = await make()
         if dispatch.is_fresh(claim.execution_id):
+            task, item = await make()
             item = msgspec.structs.replace(item, id=claim.execution_id)
         else:
-            # Where an id is looked for depends on its time: this one was never sent, and is not
-            # any more. A new one takes its place.
+            # Where an id is looked for depends on its time: a new one takes its place.
+            _require_given_up(claim)
             await self._require_remembered(claim)
+            task, item = await make()
             claim = _claim(keyed, task, item)
             await self._claims.update(keyed.name, claim, entry.revision)
         return await self._send(keyed.name, claim, task, item)
@@ -192,6 +193,24 @@ class Once:
         raise errors.ApiError(
             "ANSWER_NOT_KEPT",
             "the request with this key was accepted, and its record is not kept any more",
+            execution_id=claim.execution_id,
+        )
+
+
+def _require_given_up(claim: IdempotencyClaim) -> None:
+    """UNAVAILABLE: the execution of *claim* may still reach the bus, and be run.
+
+    An ingress that lost the broker sends what it has in hand when it is back. What is past its
+    deadline then is not run: that is so long after the last moment at which it was fresh.
+    """
+    minted_s = ids.minted_ms(claim.execution_id) / 1000
+    skew_s = replay.CLOCK_SKEW.total_seconds()
+    left_s = minted_s + dispatch.FRESH_S + claim.timeout_ms / 1000 + skew_s - time.time()
+    if left_s > 0:
+        raise errors.ApiError(
+            "UNAVAILABLE",
+            "the first request with this key may still reach the bus; try again later",
+            retry_after_s=int(left_s) + 1,
             execution_id=claim.execution_id,
         )
 

@@ -1,6 +1,7 @@
 """Executions with an idempotency key: asked for many times, run once."""
 
 import asyncio
+import dataclasses
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -9,10 +10,11 @@ import httpx
 import msgspec
 import pytest
 
+from loopai import errors
 from loopai.ingress import dispatch, idempotency
 from streams import codec, ids, replay, store, topology
 from streams.connection import Connection
-from streams.messages import ExecutionRecord, IdempotencyClaim
+from streams.messages import DeadLetter, ExecutionRecord, IdempotencyClaim
 from tests.integration.ingress.problems import paths, problem
 from tests.system import System
 from tests.wait import until
@@ -20,6 +22,9 @@ from workers import executor
 
 EXECUTE = "/api/v1/tasks/upper/execute"
 REPLAYED = "idempotent-replayed"
+TIMEOUT_MS = 30_000
+GIVEN_UP_S = dispatch.FRESH_S + TIMEOUT_MS / 1000 + replay.CLOCK_SKEW.total_seconds() + 1
+"""Age of a claim that nobody can send any more."""
 
 
 async def records(bus: Connection, task: str = "upper") -> list[ExecutionRecord]:
@@ -224,8 +229,7 @@ async def test_an_old_claim_without_a_trace_gets_a_new_execution(system: System)
     task = await system.create()
     body = b'{"input":"a"}'
     keyed = named("k", body)
-    old_ms = int((time.time() - dispatch.FRESH_S - 1) * 1000)
-    claim = _claim(task, keyed, ids.at(old_ms, b"0123456789"))
+    claim = _claim(task, keyed, _minted(GIVEN_UP_S))
     await claims(system.bus).create(keyed.name, claim)
     answer = await _raw(system, "k", body)
     assert answer.json()["output"] == "A"
@@ -237,12 +241,23 @@ async def test_an_old_claim_without_a_trace_gets_a_new_execution(system: System)
     assert len(await records(system.bus)) == 1
 
 
+async def test_an_old_claim_that_may_still_be_sent_is_waited_for(system: System) -> None:
+    """Its ingress may have it in hand, and lack the broker: until its deadline nothing is sent."""
+    task = await system.create()
+    body = b'{"input":"a"}'
+    claim = _claim(task, named("k", body), _minted(GIVEN_UP_S - 10))
+    await claims(system.bus).create(named("k", body).name, claim)
+    answer = await _raw(system, "k", body)
+    assert problem(answer, "UNAVAILABLE")["execution_id"] == claim.execution_id
+    assert 0 < int(answer.headers["retry-after"]) <= 10
+    assert await records(system.bus) == []
+
+
 async def test_what_records_have_forgotten_is_not_run_again(system: System) -> None:
     """RECORDS, full, drops its oldest: the key says that its answer is gone, and runs nothing."""
     task = await system.create()
     body = b'{"input":"a"}'
-    old_ms = int((time.time() - dispatch.FRESH_S - 1) * 1000)
-    claim = _claim(task, named("k", body), ids.at(old_ms, b"0123456789"))
+    claim = _claim(task, named("k", body), _minted(GIVEN_UP_S))
     await claims(system.bus).create(named("k", body).name, claim)
     for value in ("b", "c"):
         await system.execute(value)
@@ -256,13 +271,12 @@ async def test_an_execution_that_took_too_long_to_be_sent_is_not_sent(front: Sys
     """An ingress that stood still between claim and publish must not send what was given up."""
     await front.create()
     task = front.services.catalog.find("default", "upper")
-    old_ms = int((time.time() - dispatch.FRESH_S - 1) * 1000)
     item = dispatch.item(
         b'"a"', version=None, timeout_ms=60_000, force_validation=False, trace_id="",
         routing_key=None,
     )  # fmt: skip
-    stale = msgspec.structs.replace(item, id=ids.at(old_ms, b"0123456789"))
-    with pytest.raises(Exception, match="too long"):
+    stale = msgspec.structs.replace(item, id=_minted(dispatch.FRESH_S + 1))
+    with pytest.raises(errors.ApiError, match="too long"):
         await front.services.dispatcher.begin_alone(task, stale, "interactive")
     assert (await front.bus.jetstream.stream_info("EXECUTE")).state.messages == 0
 
@@ -279,8 +293,56 @@ async def test_a_late_result_answers_the_next_call(front: System) -> None:
     assert answer.json()["status"] == "timeout"
 
 
+async def test_what_went_to_dead_is_the_answer(system: System) -> None:
+    """The execution ended there: whoever asks again is told so, and it does not run again."""
+    task = await system.create()
+    body = b'{"input":"a"}'
+    claim = _claim(task, named("k", body), ids.new())
+    await claims(system.bus).create(named("k", body).name, claim)
+    letter = DeadLetter(
+        stream="EXECUTE",
+        sequence=1,
+        subject="",
+        reason="max_deliveries",
+        detail="five workers died",
+        deliveries=5,
+        execution_ids=(claim.execution_id,),
+        dead_at=datetime.now(UTC),
+    )
+    subject = "loopai.v1.dead.EXECUTE.default.upper"
+    await system.bus.jetstream.publish(subject, codec.DEAD.encode(letter))
+    answer = await _raw(system, "k", body)
+    assert (answer.status_code, answer.json()["id"]) == (200, claim.execution_id)
+    assert answer.json()["error"]["type"] == "dead_letter"
+    assert await records(system.bus) == []
+
+
+async def test_a_full_bucket_refuses_keys_and_nothing_else(system: System) -> None:
+    """503 for a request with a new key, which is not run; known keys and no keys are served."""
+    await system.create()
+    first = await post(system, "k")
+    bucket = await system.bus.jetstream.stream_info(topology.IDEMPOTENCY.stream)
+    await system.bus.jetstream.update_stream(
+        dataclasses.replace(bucket.config, max_bytes=bucket.state.bytes)
+    )
+    for path in (EXECUTE, "/api/v1/tasks"):
+        body = {"input": "b"} if path == EXECUTE else {"name": "b"}
+        answer = await system.http.post(path, json=body, headers={"Idempotency-Key": "l"})
+        problem(answer, "UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert (await post(system, "k")).content == first.content
+    assert (await system.execute("c")).status_code == 200
+    assert len(await records(system.bus)) == 2
+    assert (await system.http.get("/api/v1/tasks/b")).status_code == 404
+
+
 async def _is_recorded(system: System, execution_id: str) -> bool:
     return execution_id in {record.id for record in await records(system.bus)}
+
+
+def _minted(age_s: float) -> str:
+    """An id of *age_s* ago."""
+    return ids.at(int((time.time() - age_s) * 1000), b"0123456789")
 
 
 def _claim(task: dict[str, Any], keyed: idempotency.Keyed, execution_id: str) -> IdempotencyClaim:
@@ -290,7 +352,7 @@ def _claim(task: dict[str, Any], keyed: idempotency.Keyed, execution_id: str) ->
         task="upper",
         task_id=task["id"],
         execution_id=execution_id,
-        timeout_ms=30_000,
+        timeout_ms=TIMEOUT_MS,
         claimed_at=datetime.now(UTC),
     )
 

@@ -7,7 +7,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from loopai import errors
 from loopai.ingress import idempotency, identity, kept
 from streams import codec, replay, store, topology
 from streams.connection import Connection
@@ -34,6 +37,11 @@ async def post(system: System, key: str, path: str, body: Any = None) -> httpx.R
 def keyed(key: str, path: str, body: Any) -> idempotency.Keyed:
     scope = {"method": "POST", "path": path, "query_string": b"", "headers": []}
     return idempotency.keyed(scope, key, msgspec.json.encode(body))
+
+
+def caller(app: kept.Kept) -> httpx.AsyncClient:
+    """Calls *app* itself, with a handler of the test's behind it."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 async def count(system: System) -> int:
@@ -244,3 +252,45 @@ async def test_a_caller_who_leaves_finds_the_answer_later(system: System) -> Non
     answer = await post(system, "k", BATCH, body)
     assert answer.status_code == 200
     assert await count(system) == 1
+
+
+async def test_who_has_waited_long_enough_is_told_so(front: System) -> None:
+    """Here, or because another ingress renews its claim: 409, and nothing is handled."""
+    handled: list[str] = []
+    unending = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        handled.append(scope["path"])
+        await unending.wait()
+
+    async with caller(kept.Kept(app, front.services, wait_max_s=0.5)) as here:
+        first = asyncio.create_task(here.post(TASKS, headers={"Idempotency-Key": "k"}))
+        await until(lambda: len(handled) == 1)
+        async with caller(kept.Kept(app, front.services, wait_max_s=0.5)) as there:
+            for each in (here, there):
+                with pytest.raises(errors.ApiError) as caught:
+                    await each.post(TASKS, headers={"Idempotency-Key": "k"})
+                assert caught.value.code == "IDEMPOTENCY_KEY_IN_USE"
+                assert caught.value.retry_after_s == int(kept.LEASE_S)
+        assert len(handled) == 1
+        first.cancel()
+        await asyncio.wait({first})
+
+
+async def test_what_nobody_foresaw_frees_the_key(front: System) -> None:
+    """A handler that breaks has kept nothing: the next one is handled at once."""
+    handlers = [_broken, Response("done", 201)]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await handlers.pop(0)(scope, receive, send)
+
+    async with caller(kept.Kept(app, front.services)) as http:
+        with pytest.raises(ZeroDivisionError):
+            await http.post(TASKS, headers={"Idempotency-Key": "k"})
+        answer = await http.post(TASKS, headers={"Idempotency-Key": "k"})
+    assert (answer.status_code, answer.text) == (201, "done")
+    assert REPLAYED not in answer.headers
+
+
+async def _broken(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ZeroDivisionError
