@@ -131,7 +131,7 @@ async def _counts(settings: Settings) -> AsyncIterator[rates.Shared | None]:
 
 
 class Observe:
-    """Counts and times every request by its route; tells the API's version.
+    """Counts and times every request by its route; tells the API's version, and what is left.
 
     What no handler foresaw becomes a problem here: Starlette's own last handler would answer
     without the headers and log everything a second time.
@@ -152,7 +152,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append(API_VERSION)
+                message["headers"] += [API_VERSION, *rates.headers(scope)]
             await send(message)
 
         try:

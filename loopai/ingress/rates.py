@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loopai import errors, rate
-from loopai.ingress import identity, problems
+from loopai.ingress import identity
 from loopai.settings import Settings
 
 SCOPE_KEY: Final = "loopai.limits"
@@ -161,7 +159,7 @@ class Limiter:
 
 
 class Limited:
-    """Middleware: counts requests to the API, and tells each how much is left."""
+    """Middleware: counts requests to the API. RATE_LIMITED."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter) -> None:
         self._app = app
@@ -169,24 +167,12 @@ class Limited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
-            scope["type"] != "http"
-            or not scope["path"].startswith("/api/v1/")
-            or not self._limiter.limits(identity.of_scope(scope))
+            scope["type"] == "http"
+            and scope["path"].startswith("/api/v1/")
+            and self._limiter.limits(identity.of_scope(scope))
         ):
-            await self._app(scope, receive, send)
-            return
-
-        async def told(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].extend(headers(scope))
-            await send(message)
-
-        app: ASGIApp | Response = self._app
-        try:
             await self._limiter.spend(scope, "requests")
-        except errors.ApiError as error:
-            app = problems.response(Request(scope), error)
-        await app(scope, receive, told)
+        await self._app(scope, receive, send)
 
 
 def usage(scope: Scope) -> Usage:

@@ -281,6 +281,17 @@ async def test_an_execution_that_took_too_long_to_be_sent_is_not_sent(front: Sys
     assert (await front.bus.jetstream.stream_info("EXECUTE")).state.messages == 0
 
 
+async def test_who_attaches_waits_no_longer_than_the_first(front: System, other: System) -> None:
+    """504 at the deadline of the execution, from another ingress as well, by the same id."""
+    await front.create()
+    await until(lambda: other.services.catalog.find("default", "upper") is not None)
+    first = asyncio.create_task(post(front, "k", timeout_ms=1_000))
+    await until(lambda: front.services.dispatcher.waiting == 1)
+    second = await post(other, "k", timeout_ms=1_000)
+    documents = [problem(answer, "DEADLINE_PASSED") for answer in (await first, second)]
+    assert documents[0]["execution_id"] == documents[1]["execution_id"]
+
+
 async def test_a_late_result_answers_the_next_call(front: System) -> None:
     """504 at the deadline is not kept: the same key asks for the same execution."""
     await front.create()

@@ -89,6 +89,22 @@ async def test_requests_over_the_rate_are_refused(start: Start) -> None:
     assert (await system.bus.jetstream.stream_info("RECORDS")).state.messages == 3
 
 
+async def test_every_refusal_tells_what_is_left(start: Start) -> None:
+    """Also those that no handler gives: of a key, a method, a path, a body."""
+    system = await start(rate_limit="100/hour")
+    key = {"Idempotency-Key": "k"}
+    await system.http.post("/api/v1/tasks", json={"name": "x"}, headers=key)
+    answers = [
+        await system.http.post("/api/v1/tasks", json={"name": "y"}, headers=key),
+        await system.http.post("/api/v1/tasks", headers={"Idempotency-Key": "a b"}),
+        await system.http.put("/api/v1/tasks"),
+        await system.http.post("/api/v1/nowhere"),
+        await system.http.post("/api/v1/tasks", content=b" " * 2_000_000),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 400, 405, 404, 413]
+    assert [told(answer)[:2] for answer in answers] == [(100, left) for left in range(98, 93, -1)]
+
+
 async def test_who_comes_again_later_is_served(start: Start) -> None:
     """By the real clock: 2 a second, refused at first, let in when the second is over."""
     system = await start(pools=(executor,), rate_limit="2/second")
