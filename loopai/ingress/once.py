@@ -86,6 +86,8 @@ class Once:
         """Claim the key and send, or attach to what its claim stands for. store.Conflict."""
         entry = await self._claims.get(keyed.name)
         if entry is None:
+            # Before the claim: it would stand for something that was never sent.
+            self._dispatcher.require_room()
             task, item = await make()
             claim = _claim(keyed, task, item)
             await self._claims.create(keyed.name, claim)

@@ -1,9 +1,11 @@
 """Executions with an idempotency key: asked for many times, run once."""
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import msgspec
 import pytest
 
 from loopai import errors
+from loopai.embedded.broker import Broker
 from loopai.ingress import dispatch, idempotency
 from streams import codec, ids, replay, store, topology
 from streams.connection import Connection
@@ -290,6 +293,23 @@ async def test_who_attaches_waits_no_longer_than_the_first(front: System, other:
     second = await post(other, "k", timeout_ms=1_000)
     documents = [problem(answer, "DEADLINE_PASSED") for answer in (await first, second)]
     assert documents[0]["execution_id"] == documents[1]["execution_id"]
+
+
+async def test_who_finds_no_room_claims_nothing(
+    broker: Broker, bus: Connection, tmp_path: Path
+) -> None:
+    """503 while as many wait here as may; the key is as free as before."""
+    async with contextlib.AsyncExitStack() as stack:
+        narrow = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(), waiting_max=1
+        )
+        await narrow.create()
+        waiting = asyncio.create_task(post(narrow, "w", timeout_ms=3_000))
+        await until(lambda: narrow.services.dispatcher.waiting == 1)
+        problem(await post(narrow, "k"), "OVERLOADED")
+        assert await claims(bus).get(named("k", b"").name) is None
+        problem(await waiting, "DEADLINE_PASSED")
+        assert (await post(narrow, "k", "b", path=f"{EXECUTE}?wait=0")).status_code == 202
 
 
 async def test_a_late_result_answers_the_next_call(front: System) -> None:
