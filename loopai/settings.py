@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from loopai import errors
+from loopai import errors, rate
 from streams import messages, subjects, topology
 
 KIB = 1024
@@ -76,6 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long an upload waits for a worker to check its program."""
     tenant_backlog_max: int = 100_000
     """Messages queued for one tenant, as of a second ago; more are refused with 503."""
+    rate_limit: str = ""
+    """Requests of one caller, as `1000/second`; more are refused with 429. Empty: no limit."""
+    execution_quota: str = ""
+    """Executions of one caller, as `100000/day`; the same."""
     execute_backlog_max: int = 10_000
     """Messages (of 1 to 256 items) queued per lane and task; more are refused with 503."""
 
@@ -260,6 +264,7 @@ def _check(settings: Settings) -> None:
         _runtimes(settings.runtimes)
     _weights(settings.tenant_weights)
     _check_words(settings)
+    _check_rates(settings)
     _check_addresses(settings)
     _check_cache(settings)
     _check_tokens(settings)
@@ -275,6 +280,16 @@ def _check_words(settings: Settings) -> None:
             f"LOOPAI_SITE={settings.site!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "
             "the first a letter or digit"
         )
+
+
+def _check_rates(settings: Settings) -> None:
+    for name in ("rate_limit", "execution_quota"):
+        text = getattr(settings, name)
+        try:
+            if text:
+                rate.parse(text)
+        except ValueError as error:
+            raise errors.StartupError(f"LOOPAI_{name.upper()}={text!r}: {error}") from error
 
 
 def _check_addresses(settings: Settings) -> None:

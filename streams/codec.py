@@ -51,6 +51,7 @@ ROLLOUT: Final = Codec(messages.Rollout, rests=True)
 OPERATION: Final = Codec(messages.Operation, rests=True)
 CANCELLATION: Final = Codec(messages.Cancellation, rests=True)
 KEY: Final = Codec(messages.ApiKey, rests=True)
+IDEMPOTENCY: Final = Codec(messages.IdempotencyClaim, rests=True)
 SITE: Final = Codec(messages.SiteState, rests=True)
 WORKER: Final = Codec(messages.WorkerPresence, rests=True)
 

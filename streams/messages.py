@@ -228,6 +228,31 @@ class Cancellation(Message, frozen=True, kw_only=True):
     requested_at: datetime
 
 
+class KeptAnswer(Message, frozen=True, kw_only=True):
+    """What a request over HTTP was answered, for whoever sends it again."""
+
+    status: int
+    headers: dict[str, str] = {}
+    body: str | None
+    """None: it was larger than is kept."""
+
+
+class IdempotencyClaim(Message, frozen=True, kw_only=True):
+    """That a request with an idempotency key was made; the hash of tenant and key is the key."""
+
+    fingerprint: str
+    """SHA-256 of method, path, query and body: another request may not have the same key."""
+    tenant: str
+    task: str = ""
+    """Name of the task, of an execution; RECORDS has the answer. Else `answer` has it."""
+    task_id: str = ""
+    execution_id: str = ""
+    timeout_ms: int = 0
+    answer: KeptAnswer | None = None
+    """None while the request is handled, by an ingress that renews the claim."""
+    claimed_at: datetime
+
+
 class ExecutionError(Message, frozen=True, kw_only=True, gc=False):
     """Why an execution has no output: `type` is a code, a kind or an exception's name."""
 
@@ -371,6 +396,10 @@ class ApiKey(Message, frozen=True, kw_only=True):
     created_by: str
     expires_at: datetime | None = None
     """None: never."""
+    rate: str = ""
+    """Requests, such as `100/second`; empty: as the settings of the ingress say."""
+    quota: str = ""
+    """Executions, such as `10000/day`; the same."""
     revoked_at: datetime | None = None
     revoked_by: str = ""
 

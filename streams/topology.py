@@ -265,6 +265,13 @@ CANCELLATIONS: Final = Bucket(
     max_bytes=16 * MIB,
 )
 """Longer than an execution may wait and run: `intake` and the settings of the API see to that."""
+IDEMPOTENCY: Final = Bucket(
+    name="idempotency",
+    why="requests with an idempotency key, by the hash of tenant and key",
+    ttl_s=DAY_S,
+    # Two million executions; full, it refuses new keys with 503 rather than forget old ones.
+    max_bytes=GIB,
+)
 WORKERS: Final = Bucket(
     name="workers", why="live workers by <pool>.<instance>", ttl_s=10.0, max_bytes=16 * MIB
 )
@@ -280,7 +287,17 @@ KEYS: Final = Bucket(
     # Some 600,000; every ingress keeps them in memory, in about three times as much.
     max_bytes=256 * MIB,
 )
-BUCKETS: Final = (TASKS, ARTIFACTS, ROLLOUTS, OPERATIONS, CANCELLATIONS, KEYS, WORKERS, SITES)
+BUCKETS: Final = (
+    TASKS,
+    ARTIFACTS,
+    ROLLOUTS,
+    OPERATIONS,
+    CANCELLATIONS,
+    KEYS,
+    IDEMPOTENCY,
+    WORKERS,
+    SITES,
+)
 
 PRESENCE_S: Final = 3.0
 """How often a worker refreshes its presence."""

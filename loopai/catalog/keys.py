@@ -12,7 +12,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from loopai import errors
+from loopai import errors, rate
 from loopai.catalog import mirror
 from streams import codec, ids, store, subjects, topology
 from streams.connection import Connection
@@ -39,6 +39,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """All of them where it has `admin`."""
     expires_at: float
     """Unix time in seconds; infinite where it never does."""
+    rate: str = ""
+    """Requests, such as `100/second`; empty: as the settings say."""
+    quota: str = ""
+    """Executions, such as `10000/day`; the same."""
 
 
 def covered(scopes: Iterable[str]) -> frozenset[str]:
@@ -89,6 +93,8 @@ class Keyring:
         created_by: str,
         now: datetime,
         expires_at: datetime | None = None,
+        rate: str = "",
+        quota: str = "",
     ) -> tuple[ApiKey, str]:
         """A new key, as it is kept, and the key itself, which nobody can tell again.
 
@@ -106,6 +112,8 @@ class Keyring:
             created_at=now,
             created_by=created_by,
             expires_at=expires_at,
+            rate=rate,
+            quota=quota,
         )
         await self._mirror.reach(await self._bucket.create(key.hash, key))
         return key, secret
@@ -153,6 +161,8 @@ class Keyring:
             name=key.name,
             scopes=covered(key.scopes),
             expires_at=key.expires_at.timestamp() if key.expires_at else math.inf,
+            rate=key.rate,
+            quota=key.quota,
         )
 
 
@@ -178,4 +188,14 @@ def wrong_with(
         return errors.FieldError(
             "/expires_at", "expected a time to come, with its offset, such as 2030-01-31T00:00:00Z"
         )
+    return None
+
+
+def wrong_with_rates(**rates: str) -> errors.FieldError | None:
+    """Which of *rates* is none; None where all are, or are empty."""
+    for name, text in rates.items():
+        try:
+            _ = text and rate.parse(text)
+        except ValueError as error:
+            return errors.FieldError(f"/{name}", str(error))
     return None

@@ -46,6 +46,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     created_by: str
     expires_at: datetime | None = None
+    rate: str = ""
+    quota: str = ""
     revoked_at: datetime | None = None
     revoked_by: str = ""
     key: str | msgspec.UnsetType = msgspec.UNSET
@@ -62,6 +64,8 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scopes: tuple[messages.Scope, ...]
     tenant: str | None = None
     expires_at: datetime | None = None
+    rate: str = ""
+    quota: str = ""
 
 
 @app.command()
@@ -77,6 +81,10 @@ def create(
         str | None,
         typer.Option(metavar="TIME", help="`90d`, `12h`, or an ISO 8601 time; never if not set."),
     ] = None,
+    rate: Annotated[str, typer.Option(metavar="RATE", help="Requests, such as `100/second`.")] = "",
+    quota: Annotated[
+        str, typer.Option(metavar="QUOTA", help="Executions, such as `10000/day`.")
+    ] = "",
     bus: Bus = False,
     url: options.Url = options.URL_DEFAULT,
     nats_url: options.NatsUrl = options.NATS_URL_DEFAULT,
@@ -95,7 +103,9 @@ def create(
     except msgspec.ValidationError as error:
         said = f"expected some of {', '.join(SCOPES)}"
         raise typer.BadParameter(said, param_hint="--scope") from error
-    wanted = NewKey(name=name, scopes=scopes, tenant=tenant, expires_at=ends)
+    wanted = NewKey(
+        name=name, scopes=scopes, tenant=tenant, expires_at=ends, rate=rate, quota=quota
+    )
     made = asyncio.run(_create_on_bus(nats_url, wanted) if bus else _create(url, wanted))
     if as_json:
         output.print_json(msgspec.json.encode(made))
@@ -188,7 +198,9 @@ async def _create_on_bus(nats_url: str, wanted: NewKey) -> Key:
     from loopai.catalog import keys  # noqa: PLC0415 (kept from `loopai --help`)
 
     tenant, now = wanted.tenant or keys.HOME, datetime.now(UTC)
-    if wrong := keys.wrong_with(wanted.name, wanted.scopes, tenant, wanted.expires_at, now):
+    wrong = keys.wrong_with(wanted.name, wanted.scopes, tenant, wanted.expires_at, now)
+    wrong = wrong or keys.wrong_with_rates(rate=wanted.rate, quota=wanted.quota)
+    if wrong is not None:
         raise failure.Failure(f"{wrong.path}: {wrong.message}")
     async with _ring(nats_url) as ring:
         made, secret = await ring.create(
@@ -198,6 +210,8 @@ async def _create_on_bus(nats_url: str, wanted: NewKey) -> Key:
             created_by=BY,
             now=now,
             expires_at=wanted.expires_at,
+            rate=wanted.rate,
+            quota=wanted.quota,
         )
     return msgspec.structs.replace(_shown(made), key=secret)
 

@@ -1,9 +1,10 @@
 """The Starlette application: routes, error handlers, and what they share while it runs."""
 
 import contextlib
+import copy
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,10 +25,13 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    kept,
     keys,
     negotiation,
+    once,
     problems,
     queues,
+    rates,
     rollouts,
     services,
     sync,
@@ -55,6 +59,10 @@ def build(made: services.Services) -> Starlette:
     )
     routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
     outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
+    # In this order, from the inside: what is kept is given again to whoever may ask for it, and
+    # asking again for it counts as a request; who asks must be known before that is limited.
+    routes = [_within(route, lambda app: kept.Kept(app, made)) for route in routes]
+    routes = [_within(route, lambda app: rates.Limited(app, made.limiter)) for route in routes]
     if (callers := made.callers) is not None:
         routes = [access.guarded(route, callers) for route in routes]
         outside = [access.guarded(route, callers) for route in outside]
@@ -71,6 +79,13 @@ def build(made: services.Services) -> Starlette:
     app.router.redirect_slashes = False
     app.state.services = made
     return app
+
+
+def _within(route: Route, outer: Callable[[ASGIApp], ASGIApp]) -> Route:
+    """*route*, of which *outer* hears first. A copy: other applications have the module's own."""
+    changed = copy.copy(route)
+    changed.app = outer(route.app)
+    return changed
 
 
 @contextlib.asynccontextmanager
@@ -110,6 +125,9 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             if issuer is not None:
                 stack.push_async_callback(issuer.close)
             callers = authentication.Authenticator(ring, issuer)
+        claims = store.Bucket(connection, topology.IDEMPOTENCY, codec.IDEMPOTENCY)
+        attached = once.Once(connection, claims, dispatcher)
+        stack.callback(attached.close)
         yield services.Services(
             settings=settings,
             keys=ring,
@@ -119,15 +137,31 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             dispatcher=dispatcher,
             operations=store.Bucket(connection, topology.OPERATIONS, codec.OPERATION),
             cancellations=store.Bucket(connection, topology.CANCELLATIONS, codec.CANCELLATION),
+            claims=claims,
+            once=attached,
             workers=workers,
             sites=sites,
             queues=held,
+            limiter=rates.Limiter(settings, await stack.enter_async_context(_counts(settings))),
             metrics=metrics,
         )
 
 
+@contextlib.asynccontextmanager
+async def _counts(settings: Settings) -> AsyncIterator[rates.Shared | None]:
+    """Where ingresses count together, if they do."""
+    if not settings.redis_url:
+        yield None
+        return
+    from loopai.ingress import shared_rates  # noqa: PLC0415 (see there)
+
+    counts = shared_rates.SharedRates(settings.redis_url, namespace=settings.cache_namespace)
+    async with counts.opened() as shared:
+        yield shared
+
+
 class Observe:
-    """Counts and times every request by its route; tells the API's version.
+    """Counts and times every request by its route; tells the API's version, and what is left.
 
     What no handler foresaw becomes a problem here: Starlette's own last handler would answer
     without the headers and log everything a second time.
@@ -148,7 +182,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append(API_VERSION)
+                message["headers"] += [API_VERSION, *rates.headers(scope)]
             await send(message)
 
         try:

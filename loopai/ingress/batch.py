@@ -5,6 +5,7 @@ has no end of its own. Both are one `flow.Flow`; here is how items and results l
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Final
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import bodies, execute, flow, identity, ndjson, problems, services
+from loopai.ingress import bodies, execute, flow, identity, ndjson, problems, rates, services
 from streams import ids
 from streams.messages import Problem
 
@@ -98,6 +99,7 @@ async def _whole(request: Request) -> Response:
         max_concurrency=body.max_concurrency,
         stop_on_first_error=body.stop_on_first_error,
     )
+    await shared.limiter.spend(request.scope, "executions", len(body.items))
     return _Answer(_Run(shared, terms, started, request), _of_items(body.items), _give_array)
 
 
@@ -123,7 +125,10 @@ async def _stream(request: Request) -> Response:
         ordered=query.ordered,
         patient=True,
     )
-    return _Answer(_Run(shared, terms, started, request), _feed_lines, _give_lines)
+    counted = functools.partial(_within_quota, shared.limiter, request.scope)
+    limited = shared.limiter.limits(identity.of(request))
+    feed = functools.partial(_feed_lines, counted=counted if limited else None)
+    return _Answer(_Run(shared, terms, started, request), feed, _give_lines)
 
 
 def _query(request: Request) -> Query:
@@ -198,6 +203,7 @@ class Unread(Exception):  # noqa: N818 (it says what the answer is)
 
 
 Feed = Callable[[_Run, _Pieces], Coroutine[None, None, None]]
+Counted = Callable[[list[flow.Entry]], Coroutine[None, None, Iterable[flow.Entry]]]
 Give = Callable[[_Run, Send], Coroutine[None, None, None]]
 
 
@@ -272,7 +278,7 @@ def _elements(results: list[flow.Result]) -> bytes:
     return _encoder.encode(results)[1:-1]
 
 
-async def _feed_lines(run: _Run, pieces: _Pieces) -> None:
+async def _feed_lines(run: _Run, pieces: _Pieces, counted: Counted | None) -> None:
     bytes_max, idle_s = run.settings.body_bytes_max, run.settings.batch_idle_s
     lines = ndjson.Lines(bytes_max)
     while True:
@@ -289,11 +295,28 @@ async def _feed_lines(run: _Run, pieces: _Pieces) -> None:
                 code="UNAUTHENTICATED", message="the key has ended; no more items are taken"
             )
             break
+        entries = _entries(lines.rest() if piece is None else lines.feed(piece), bytes_max)
+        await run.flow.take(entries if counted is None else await counted(list(entries)))
         if piece is None:
-            await run.flow.take(_entries(lines.rest(), bytes_max))
             break
-        await run.flow.take(_entries(lines.feed(piece), bytes_max))
     run.flow.end()
+
+
+async def _within_quota(
+    limiter: rates.Limiter, scope: Scope, entries: list[flow.Entry]
+) -> Iterable[flow.Entry]:
+    """*entries*, with RATE_LIMITED in place of the items that are more than the caller may run."""
+    wanted = sum(isinstance(entry, flow.Item) for _, entry in entries)
+    left = await limiter.spend_most(scope, wanted)
+    return _cut(entries, left) if left < wanted else entries
+
+
+def _cut(entries: list[flow.Entry], left: int) -> Iterator[flow.Entry]:
+    refusal = errors.ApiError("RATE_LIMITED", "more executions than the caller's quota allows")
+    for number, entry in entries:
+        if isinstance(entry, flow.Item):
+            left -= 1
+        yield number, refusal if isinstance(entry, flow.Item) and left < 0 else entry
 
 
 def _entries(

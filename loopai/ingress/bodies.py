@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from loopai import errors
 from loopai.ingress import services
@@ -31,14 +32,21 @@ _LISTS: Final = ("items", "examples")
 
 async def read(request: Request, bytes_max: int) -> bytes:
     """The whole body. BODY_TOO_LARGE as soon as it is known to be; REQUEST_TIMEOUT."""
+    receive_s = services.of(request).settings.receive_s
     declared = request.headers.get("content-length")
+    return await receive_all(request.receive, declared, bytes_max=bytes_max, receive_s=receive_s)
+
+
+async def receive_all(
+    receive: Receive, declared: str | None, *, bytes_max: int, receive_s: int
+) -> bytes:
+    """The body that *receive* gives. BODY_TOO_LARGE, REQUEST_TIMEOUT, ClientDisconnect."""
     if declared is not None and declared.isdigit() and int(declared) > bytes_max:
         raise too_large("the body", bytes_max)
-    receive_s = services.of(request).settings.receive_s
     began = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(receive_s) as patience:
-            message = await request.receive()
+            message = await receive()
             body: bytes = message.get("body", b"")
             if message["type"] == "http.request" and not message.get("more_body", False):
                 return _bounded(
@@ -50,7 +58,7 @@ async def read(request: Request, bytes_max: int) -> bytes:
                 if not message.get("more_body", False):
                     return bytes(parts)
                 patience.reschedule(began + receive_s + len(parts) / BYTES_A_SECOND)
-                message = await request.receive()
+                message = await receive()
                 parts += message.get("body", b"")
     except TimeoutError as error:
         raise too_slow(receive_s) from error

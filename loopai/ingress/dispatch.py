@@ -13,10 +13,21 @@ from loopai.ingress.queues import Queues
 from loopai.observe.metrics import IngressMetrics
 from streams import codec, ids, publisher, subjects
 from streams.connection import Connection
-from streams.messages import ExecuteItem, ExecutionRecord, ExecutionStatus, Lane, TaskHead
+from streams.messages import (
+    ExecuteBatch,
+    ExecuteItem,
+    ExecutionRecord,
+    ExecutionStatus,
+    Lane,
+    TaskHead,
+)
 
 GRACE_S: Final = 0.5
 """How long past its deadline an answer is waited for: a timeout is reported at the deadline."""
+
+FRESH_S: Final = 30.0
+"""How long after its id was minted an execution may be sent alone: what is looked for in the bus
+and not found was not sent, once it is older, and is not any more."""
 
 
 class StillQueued(Exception):  # noqa: N818 (it says what is the matter)
@@ -81,7 +92,7 @@ class _Waiting:
 
     def _expire(self) -> None:
         if self._owner.forget(self.item.id):
-            self.waiter.failed(_late(self.item))
+            self.waiter.failed(late(self.item.id))
 
 
 class Chunk:
@@ -134,7 +145,7 @@ class Chunk:
     def error(self, item: ExecuteItem) -> errors.ApiError:
         """Why *item*, one of those without a record, has none."""
         if self.failure is None:
-            return _late(item)
+            return late(item.id)
         return _refused(self.failure, self._task, item)
 
     def _end(self, failure: Exception | None = None) -> None:
@@ -243,6 +254,36 @@ class Dispatcher:
             raise
         self._waiting[item.id] = waiting
 
+    async def begin_alone(
+        self, task: TaskHead, item: ExecuteItem, lane: Lane
+    ) -> asyncio.Future[ExecutionRecord] | None:
+        """Store *item* in a message of its own, once however often it is sent under its id.
+
+        The record to come, or DEADLINE_PASSED; None where it was stored before, and another ingress
+        may be the one that is answered. OVERLOADED, BACKLOG_FULL, UNAVAILABLE.
+        """
+        self.require_room()
+        if not is_fresh(item.id):
+            raise errors.ApiError("UNAVAILABLE", "the request took too long to be sent; try again")
+        waiter = _Awaited()
+        self._waiting[item.id] = _Waiting(self, task, item, waiter)
+        stored_before: int | None = 0
+        try:
+            self._queues.require_room(task.tenant)
+            stored_before = await publisher.publish(
+                self._connection,
+                self._queues.subject(lane, task.tenant, task.name),
+                codec.EXECUTE.encode(ExecuteBatch(items=(item,), task_id=task.id, validated=True)),
+                message_id=item.id,
+                headers={subjects.REPLY_TO: self._subject},
+            )
+        except (publisher.BacklogFull, publisher.NotPublished) as error:
+            raise _refused(error, task, item) from error
+        finally:
+            if stored_before is not None:
+                self.forget(item.id)
+        return None if stored_before is not None else waiter.record
+
     def begin_chunk(
         self, task: TaskHead, items: Sequence[ExecuteItem], lane: Lane, ended: Callable[[], None]
     ) -> Chunk:
@@ -299,11 +340,16 @@ class Dispatcher:
             self.parking.admit(self._waiting_max - len(self._waiting))
 
 
-def _late(item: ExecuteItem) -> errors.ApiError:
+def is_fresh(execution_id: str) -> bool:
+    """Whether it was minted within `FRESH_S`."""
+    return time.time() - ids.minted_ms(execution_id) / 1000 < FRESH_S
+
+
+def late(execution_id: str) -> errors.ApiError:
     return errors.ApiError(
         "DEADLINE_PASSED",
-        f"no result arrived in time; it may still come: GET /api/v1/executions/{item.id}",
-        execution_id=item.id,
+        f"no result arrived in time; it may still come: GET /api/v1/executions/{execution_id}",
+        execution_id=execution_id,
     )
 
 

@@ -1,19 +1,23 @@
 """`POST /api/v1/tasks/{task}/execute`: the hot path, from a body to a recorded result."""
 
+import asyncio
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from loopai import errors, views
 from loopai.catalog import schemas
-from loopai.ingress import bodies, dispatch, identity, problems, services
+from loopai.ingress import bodies, dispatch, idempotency, identity, once, problems, services
 from loopai.sandbox import limits
 from streams import publisher
-from streams.messages import EncodedJson, ExecuteItem, RoutingKey, TaskHead
+from streams.messages import DeadLetter, EncodedJson, ExecuteItem, RoutingKey, TaskHead
 
 INPUT_BYTES_MAX: Final = limits.Limits().input_bytes_max
 """Of one input, however large a body may be: what a cell takes, and a record must fit a message."""
@@ -27,6 +31,8 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timeout_ms: int | None = None
     force_validation: bool = False
     routing_key: RoutingKey | None = None
+    idempotency_key: idempotency.Key | None = None
+    """The same as the header, for who cannot set one."""
 
 
 class ExecuteTask(Execute, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,19 +53,20 @@ _execute_task = msgspec.json.Decoder(ExecuteTask)
 
 async def execute(request: Request) -> Response:
     raw = await bodies.read(request, services.of(request).settings.body_bytes_max)
-    return await _run(request, bodies.decode(raw, _execute), request.path_params["task"])
+    return await _run(request, raw, bodies.decode(raw, _execute), request.path_params["task"])
 
 
 async def execute_named(request: Request) -> Response:
     """The same with the task in the body, as the original's clients send it."""
     raw = await bodies.read(request, services.of(request).settings.body_bytes_max)
     body = bodies.decode(raw, _execute_task)
-    return await _run(request, body, body.task_id)
+    return await _run(request, raw, body, body.task_id)
 
 
 class Call(dispatch.Waiter, Protocol):
     """What `begin` needs of a request whose answer is awaited."""
 
+    scope: Scope
     tenant: str
     task: str
     body: bytes | bytearray
@@ -83,12 +90,24 @@ def begin(shared: services.Services, call: Call) -> bool:
         # what is done, overload would leave nothing for the callers that were let in.
         call.refused(error)
         return True
+    limiter = shared.limiter
+    limited = limiter.limits(identity.of_scope(call.scope))
+    if limited and not limiter.is_shared:
+        try:
+            limiter.spend_now(call.scope, "requests")
+        except errors.ApiError as error:
+            call.failed(error)
+            return True
     try:
         body = _execute.decode(call.body)
         task = shared.catalog.find(call.tenant, call.task)
-        if task is None or body.version is not None:
-            return False
-        if shared.catalog.active_version(task.id) is None:
+        if (
+            task is None
+            or body.version is not None
+            or body.idempotency_key is not None
+            or (limited and limiter.is_shared)
+            or shared.catalog.active_version(task.id) is None
+        ):
             return False
         item = dispatch.item(
             checked_input(task, body.input, "/input"),
@@ -98,6 +117,8 @@ def begin(shared: services.Services, call: Call) -> bool:
             trace_id=problems.parent_trace_id(call.parent),
             routing_key=body.routing_key,
         )
+        if limited:
+            limiter.spend_now(call.scope, "executions")
         shared.dispatcher.begin(task, item, "interactive", call)
     except _REFUSED:
         return False
@@ -105,11 +126,21 @@ def begin(shared: services.Services, call: Call) -> bool:
     return True
 
 
-async def _run(request: Request, body: Execute, reference: str) -> Response:
+async def _run(request: Request, raw: bytes, body: Execute, reference: str) -> Response:
     shared = services.of(request)
-    task = await shared.catalog.task(identity.of(request).tenant, reference)
-    item = await _item(shared, task, body, problems.trace_id(request))
     wait_s = _wait_s(request)
+
+    async def make() -> tuple[TaskHead, ExecuteItem]:
+        task = await shared.catalog.task(identity.of(request).tenant, reference)
+        item = await _item(shared, task, body, problems.trace_id(request))
+        await shared.limiter.spend(request.scope, "executions")
+        return task, item
+
+    key = _key(request, body)
+    if key is not None:
+        running = await shared.once.begin(idempotency.keyed(request.scope, key, raw), make)
+        return await _once(running, wait_s)
+    task, item = await make()
     if wait_s == 0:
         await shared.dispatcher.submit(task, item, "interactive")
         return _accepted(task.id, item.id)
@@ -118,6 +149,32 @@ async def _run(request: Request, body: Execute, reference: str) -> Response:
     except dispatch.StillQueued:
         return _accepted(task.id, item.id)
     return bodies.json(views.execution(record))
+
+
+async def _once(running: once.Running, wait_s: float | None) -> Response:
+    """The answer to one of those who ask for *running*, after *wait_s* at most."""
+    headers = idempotency.REPLAYED if running.replayed else {}
+    try:
+        async with asyncio.timeout(wait_s):
+            ended = await asyncio.shield(running.ended)
+    except TimeoutError:
+        return _accepted(running.claim.task_id, running.claim.execution_id, headers)
+    if isinstance(ended, DeadLetter):
+        return bodies.json(views.dead(running.claim.execution_id, ended), headers=headers)
+    return bodies.json(views.execution(ended), headers=headers)
+
+
+def _key(request: Request, body: Execute) -> str | None:
+    """The idempotency key of a request. INVALID_QUERY, INVALID_REQUEST."""
+    key = idempotency.of_header(request.scope)
+    if key is None or body.idempotency_key in {None, key}:
+        return key or body.idempotency_key
+    message = f"the header {idempotency.HEADER} has another key; give one of them"
+    raise errors.ApiError(
+        "INVALID_REQUEST",
+        f"/idempotency_key: {message}",
+        errors=(errors.FieldError("/idempotency_key", message),),
+    )
 
 
 async def _item(
@@ -188,12 +245,15 @@ def _wait_s(request: Request) -> float | None:
     return 0.0 if "respond-async" in prefer else None
 
 
-def _accepted(task_id: str, execution_id: str) -> Response:
-    """The 202 of an execution that is on the bus."""
+def _accepted(
+    task_id: str, execution_id: str, more: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """The 202 of an execution that is on the bus, with *more* headers."""
     view = views.QueuedView(id=execution_id, execution_id=execution_id, task_id=task_id)
     headers = {
         "Location": f"/api/v1/executions/{execution_id}",
         "Preference-Applied": "respond-async",
+        **more,
     }
     return bodies.json(view, 202, headers)
 

@@ -23,6 +23,8 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tenant: str | None = None
     """None: that of whoever asks."""
     expires_at: datetime | None = None
+    rate: str = ""
+    quota: str = ""
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,8 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     created_by: str
     expires_at: datetime | None
+    rate: str
+    quota: str
     revoked_at: datetime | None
     revoked_by: str
 
@@ -54,6 +58,7 @@ async def create(request: Request) -> Response:
     tenant = _tenant(caller, body.tenant)
     now = datetime.now(UTC)
     wrong = keys.wrong_with(body.name, body.scopes, tenant, body.expires_at, now)
+    wrong = wrong or keys.wrong_with_rates(rate=body.rate, quota=body.quota)
     if wrong is not None:
         raise errors.ApiError("INVALID_REQUEST", f"{wrong.path}: {wrong.message}", errors=(wrong,))
     made, secret = await shared.keys.create(
@@ -63,6 +68,8 @@ async def create(request: Request) -> Response:
         created_by=caller.name,
         now=now,
         expires_at=body.expires_at,
+        rate=body.rate,
+        quota=body.quota,
     )
     log.info("key made", id=made.id, tenant=tenant, name=made.name, by=caller.name)
     fields = msgspec.structs.asdict(_view(made)) | {"key": secret}

@@ -15,7 +15,16 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from loopai import errors, views
-from loopai.ingress import app, bodies, execute, identity, patience, problems, services
+from loopai.ingress import (
+    app,
+    bodies,
+    execute,
+    identity,
+    patience,
+    problems,
+    rates,
+    services,
+)
 from streams.messages import ExecutionRecord
 
 ROUTE: Final = "execute.execute"
@@ -26,6 +35,7 @@ _PLAIN: Final[dict[bytes, frozenset[bytes]]] = {
     b"accept": frozenset({b"*/*", b"application/json", b"application/json, text/plain, */*"}),
     b"content-encoding": frozenset(),
     b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
+    b"idempotency-key": frozenset(),
     b"prefer": frozenset(),
     b"x-api-version": frozenset({b"1"}),
 }
@@ -148,6 +158,8 @@ class Protocol(patience.Patient):
             return
         parts = [_STATUS[status]]
         parts += [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
+        if rates.SCOPE_KEY in call.scope:
+            parts += [b"%s: %s\r\n" % header for header in rates.headers(call.scope)]
         parts.append(head)
         if not call.keep_alive:
             parts.append(b"connection: close\r\n")

@@ -11,13 +11,15 @@ from loopai.catalog.mirror import Mirror
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
 from streams.connection import Connection
-from streams.messages import Cancellation, Operation, SiteState, WorkerPresence
+from streams.messages import Cancellation, IdempotencyClaim, Operation, SiteState, WorkerPresence
 from streams.store import Bucket
 
 if TYPE_CHECKING:  # they import this module
     from loopai.ingress.authentication import Authenticator
     from loopai.ingress.dispatch import Dispatcher
+    from loopai.ingress.once import Once
     from loopai.ingress.queues import Queues
+    from loopai.ingress.rates import Limiter
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +32,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: "Dispatcher"
     operations: Bucket[Operation]
     cancellations: Bucket[Cancellation]
+    claims: Bucket[IdempotencyClaim]
+    once: "Once"
     workers: Mirror[WorkerPresence]
     sites: Mirror[SiteState]
     queues: "Queues"
+    limiter: "Limiter"
     metrics: IngressMetrics
 
 

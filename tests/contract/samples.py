@@ -246,8 +246,25 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
             created_at=WHEN,
             created_by="first",
             expires_at=WHEN,
+            rate="100/second",
+            quota="10000/day",
             revoked_at=WHEN,
             revoked_by="first",
+        ),
+    ),
+    "idempotency_claim": (
+        codec.IDEMPOTENCY,
+        messages.IdempotencyClaim(
+            fingerprint="5f" * 32,
+            tenant="default",
+            task="spam.filter",
+            task_id=TASK_ID,
+            execution_id=ID,
+            timeout_ms=30_000,
+            answer=messages.KeptAnswer(
+                status=201, headers={"content-type": "application/json"}, body="{}"
+            ),
+            claimed_at=WHEN,
         ),
     ),
     "site_state": (

@@ -234,3 +234,17 @@ def test_the_store_may_be_elsewhere():
     """Its URL goes before the data directory."""
     known = settings.read({"LOOPAI_STORE_URL": "s3://bucket", "LOOPAI_DATA_DIR": "/data"})
     assert known.store == "s3://bucket"
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT", "EXECUTION_QUOTA"])
+@pytest.mark.parametrize("value", ["ten", "10", "0/second", "10/fortnight", "2000000000/day"])
+def test_a_bad_rate_stops_by_the_name_of_its_variable(name, value):
+    """With an example of a good one."""
+    with pytest.raises(errors.StartupError, match=rf"LOOPAI_{name}=.*such as 1000/second"):
+        settings.read({f"LOOPAI_{name}": value})
+
+
+def test_a_rate_is_taken_as_it_is_written():
+    """And an empty one is none."""
+    known = settings.read({"LOOPAI_RATE_LIMIT": "10/minute", "LOOPAI_EXECUTION_QUOTA": ""})
+    assert (known.rate_limit, known.execution_quota) == ("10/minute", "")

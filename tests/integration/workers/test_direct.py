@@ -53,6 +53,20 @@ async def test_a_json_message_gets_its_answer_on_the_reply_subject(system: Syste
     assert found.json()["output"] == "HELLO"
 
 
+async def test_a_publish_that_is_repeated_with_its_message_id_runs_once(system: System) -> None:
+    """Whoever publishes directly and got no word publishes again, with the same `Nats-Msg-Id`."""
+    await system.create()
+    subject, body = "loopai.v1.execute.interactive.default.upper", b'{"input": "once"}'
+    headers = {**JSON, "Nats-Msg-Id": "order-4711"}
+
+    words = [await system.bus.jetstream.publish(subject, body, headers=headers) for _ in range(3)]
+    await _publish(system, b'{"input": "after"}')
+
+    assert [bool(word.duplicate) for word in words] == [False, True, True]
+    recorded = [r.input async for r in replay.records(system.bus, tenant="default")]
+    assert sorted(recorded) == [b'"after"', b'"once"']
+
+
 async def test_a_task_with_a_dot_in_its_name_is_reached(system: System) -> None:
     """A dot travels as %2E, so a name is always one token."""
     await system.create("spam.filter.v2")
