@@ -1,6 +1,6 @@
 """What the handlers of one ingress process share; made and closed by `app.lifespan`."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 from starlette.requests import Request
@@ -16,6 +16,15 @@ from streams.store import Bucket
 if TYPE_CHECKING:  # they import this module
     from loopai.ingress.dispatch import Dispatcher
     from loopai.ingress.queues import Queues
+
+
+class Known(Protocol):
+    """What it takes to judge a request for an execution, over HTTP or not."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def catalog(self) -> Catalog: ...
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
