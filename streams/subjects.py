@@ -221,7 +221,7 @@ def call(tenant: str, task: str) -> str:
 
 def inbox(role: str) -> str:
     """What the inboxes of *role* begin with: no other role may read there (ADR 0023)."""
-    return f"{_INBOX}.{role}"
+    return f"{_INBOX}.{role}" if role else _INBOX
 
 
 def tenant_inbox(tenant: str) -> str:
