@@ -98,6 +98,7 @@ async def connect(
         connection.closed.set()
 
     last: list[Exception] = []
+    refusals: list[Exception] = []
 
     async def failed(error: Exception) -> None:
         # The client reports every failed attempt of its endless reconnecting: say each once. The
@@ -106,6 +107,8 @@ async def connect(
         if connection.client.is_connected or (news and hasattr(connection, "jetstream")):
             log.warning("broker connection: %s", str(error) or type(error).__name__)
         last[:] = [error]
+        if "authorization" in str(error).lower():
+            refusals[:] = [error]
 
     try:
         async with asyncio.timeout(timeout_s):
@@ -129,15 +132,7 @@ async def connect(
     except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
         await connection.client.close()
         reason = str(last[0] if last else error) or type(error).__name__
-        if "authorization" in reason.lower() or "authentication" in reason.lower():
-            raise BrokerUnavailable(
-                f"the broker at {shown} does not let us in ({reason}); check the user and the "
-                "password in LOOPAI_NATS_URL, or LOOPAI_NATS_CREDS or LOOPAI_NATS_NKEY"
-            ) from error
-        raise BrokerUnavailable(
-            f"no NATS broker with JetStream at {shown} ({reason}); "
-            "start one (`loopai dev`, or `nats-server -js`) or set LOOPAI_NATS_URL"
-        ) from error
+        raise _unusable(shown, refusals, reason) from error
     if connection.client.max_payload < topology.MESSAGE_BYTES_MAX:
         await connection.close()
         raise BrokerUnavailable(
@@ -145,6 +140,19 @@ async def connect(
             f"set `max_payload: {topology.MESSAGE_BYTES_MAX}` or more in its configuration"
         )
     return connection
+
+
+def _unusable(shown: str, refusals: list[Exception], reason: str) -> BrokerUnavailable:
+    """What the caller is told of a broker, *shown* to have refused us, or that did not answer."""
+    if refusals:
+        return BrokerUnavailable(
+            f"the broker at {shown} does not let us in ({refusals[0]}); check the user and the "
+            "password in LOOPAI_NATS_URL, or LOOPAI_NATS_CREDS or LOOPAI_NATS_NKEY"
+        )
+    return BrokerUnavailable(
+        f"no NATS broker with JetStream at {shown} ({reason}); "
+        "start one (`loopai dev`, or `nats-server -js`) or set LOOPAI_NATS_URL"
+    )
 
 
 def redacted(url: str) -> str:

@@ -204,7 +204,7 @@ def variable(role: Role, proof: Proof) -> str:
 
 def configuration(tenants: Sequence[str] = (), *, proof: Proof = "password") -> str:
     """The block `authorization` for nats-server. PermissionsError."""
-    roles = [*ROLES, *_tenants(tenants)]
+    roles = [*ROLES, *_tenants(dict.fromkeys(tenants))]
     users = [_user(role, proof) for role in roles]
     return "\n".join(
         (
