@@ -82,6 +82,11 @@ class System:
             await system.start_pool(pool)
         return system
 
+    @property
+    def running(self) -> set[str]:
+        """Instances of pools that have not ended."""
+        return {name for name, (_, task) in self._pools.items() if not task.done()}
+
     async def start_pool(
         self, pool: ModuleType, instance: str | None = None, **fields: Any
     ) -> None:
