@@ -34,6 +34,7 @@ DEFAULT_PARTS = (
     "rollout",
     "sandbox",
     "cache",
+    "gateway",
 )
 PARTS = (*DEFAULT_PARTS, "soak")
 WIDTH = 140

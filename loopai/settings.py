@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from loopai import errors, rate
-from streams import messages, subjects, topology
+from streams import credentials, messages, subjects, topology
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,6 +30,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     nats_url: str = "nats://127.0.0.1:4222"
     """Of the broker; of a cluster, several with commas between."""
+    nats_creds: str = ""
+    """File with a JWT and a seed, which `nsc` writes; or a user and password in the URL; or …"""
+    nats_nkey: str = ""
+    """… a file with the seed of an nkey."""
+    nats_ca: str = ""
+    """File with certificates to trust the broker's by, where its URL is tls://."""
     http: str = "127.0.0.1:8080"
     """HOST:PORT of the ingress."""
     http_shared: bool = False
@@ -110,6 +116,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of the program texts that one process keeps; the least recently used goes first."""
     cache_namespace: str = "loopai"
     """What keys in Redis begin with, for several installations on one."""
+
+    @property
+    def nats_proof(self) -> credentials.Credentials:
+        """Who this process is to the broker."""
+        return credentials.Credentials(creds=self.nats_creds, nkey=self.nats_nkey, ca=self.nats_ca)
 
     @property
     def store(self) -> str:
@@ -275,6 +286,8 @@ def _check_words(settings: Settings) -> None:
         raise errors.StartupError(
             f"LOOPAI_LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error"
         )
+    if settings.nats_creds and settings.nats_nkey:
+        raise errors.StartupError("LOOPAI_NATS_CREDS and LOOPAI_NATS_NKEY: give one of them")
     if not subjects.is_name(settings.site):
         raise errors.StartupError(
             f"LOOPAI_SITE={settings.site!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "

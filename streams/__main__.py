@@ -1,4 +1,7 @@
-"""`python -m streams show|diff|apply`: the topology on paper, against a broker, and made so."""
+"""`python -m streams show|diff|apply|permissions`: the topology, on paper and on a broker.
+
+`permissions` prints who may do what there, as a block of nats-server's configuration.
+"""
 
 import argparse
 import asyncio
@@ -8,12 +11,12 @@ import sys
 
 import msgspec
 
-from streams import connection, provision, topology
+from streams import connection, credentials, permissions, provision, topology
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
-    parser.add_argument("action", choices=("show", "diff", "apply"))
+    parser.add_argument("action", choices=("show", "diff", "apply", "permissions"))
     parser.add_argument(
         "--nats-url",
         default=os.environ.get("LOOPAI_NATS_URL", "nats://127.0.0.1:4222"),
@@ -29,7 +32,22 @@ def main() -> int:
         default=os.environ.get("LOOPAI_EXECUTE_BACKLOG_MAX", "10000"),
         help="messages queued per lane and task (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tenant",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="permissions: a user for the clients of this tenant; may be repeated",
+    )
+    parser.add_argument(
+        "--proof",
+        choices=("password", "nkey"),
+        default="password",
+        help="permissions: what users prove themselves with (default: %(default)s)",
+    )
     options = parser.parse_args()
+    if options.action == "permissions":
+        return _permissions(options.tenant, options.proof)
     wanted = topology.topology(
         replicas=options.replicas, execute_backlog_max=options.execute_backlog_max
     )
@@ -43,8 +61,25 @@ def main() -> int:
         return 1
 
 
+def _proof() -> credentials.Credentials:
+    return credentials.Credentials(
+        creds=os.environ.get("LOOPAI_NATS_CREDS", ""),
+        nkey=os.environ.get("LOOPAI_NATS_NKEY", ""),
+        ca=os.environ.get("LOOPAI_NATS_CA", ""),
+    )
+
+
+def _permissions(tenants: list[str], proof: permissions.Proof) -> int:
+    try:
+        print(permissions.configuration(tenants, proof=proof), end="")  # noqa: T201
+    except permissions.PermissionsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
 async def _against_broker(action: str, url: str, wanted: topology.Topology) -> int:
-    connected = await connection.connect(url, name="streams")
+    connected = await connection.connect(url, name="streams", role="admin", proof=_proof())
     try:
         act = provision.apply if action == "apply" else provision.diff
         changes = await act(connected, wanted)

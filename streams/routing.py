@@ -21,7 +21,8 @@ async def forward(
     Repeating it stores it once. publisher.BacklogFull, publisher.NotPublished.
     """
     headers = {subjects.ROUTED_FROM: str(delivery.sequence)}
-    reply_to = subjects.reply_to(delivery.headers)
+    tenant, _ = subjects.owner(delivery.subject)
+    reply_to = subjects.reply_to(delivery.headers, tenant)
     if reply_to is not None:
         headers[subjects.REPLY_TO] = reply_to
         if codec.answers_json(delivery.headers):

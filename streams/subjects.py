@@ -19,6 +19,7 @@ EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
 PROGRAM_ALL: Final = "loopai.v1.program.*"
 REPLY_ALL: Final = "loopai.v1.reply.>"
+CALL_ALL: Final = "loopai.v1.call.*.*"
 ADVISORY_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
 
 # Work-queue streams only: consumers of limits streams may come and go without anything being lost.
@@ -40,6 +41,8 @@ CONTENT_TYPE: Final = "Content-Type"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 
 
+_INBOX: Final = "_INBOX"
+_TENANT_INBOX: Final = f"{_INBOX}.tenant."
 _SUBJECT: Final = re.compile(r"(?!\$)[^\s.*>\x00]+(\.[^\s.*>\x00]+)*")
 """One to publish to: no wildcards, no empty tokens, none of the broker's own."""
 _TOKENS: Final = {"execute": {6, 8}, "event": {6}, "dead": {6}, "routed": {9}}
@@ -206,8 +209,24 @@ def dead_tenant(tenant: str) -> str:
     return f"loopai.v1.dead.*.{token(tenant)}.>"
 
 
-def reply(instance: str) -> str:
-    return f"loopai.v1.reply.{token(instance)}"
+def reply(pool: str, instance: str) -> str:
+    """Where an *instance* of *pool* gets the results that its callers wait for."""
+    return f"loopai.v1.reply.{token(pool)}.{token(instance)}"
+
+
+def call(tenant: str, task: str) -> str:
+    """Where a gateway answers a plain request with the result; no stream captures it."""
+    return f"loopai.v1.call.{token(tenant)}.{token(task)}"
+
+
+def inbox(role: str) -> str:
+    """What the inboxes of *role* begin with: no other role may read there (ADR 0023)."""
+    return f"{_INBOX}.{role}" if role else _INBOX
+
+
+def tenant_inbox(tenant: str) -> str:
+    """What the inboxes of the clients of *tenant* begin with."""
+    return f"{_TENANT_INBOX}{token(tenant)}"
 
 
 def admit(runtime: Runtime) -> str:
@@ -220,17 +239,27 @@ def program(digest: str) -> str:
     return f"loopai.v1.program.{digest}"
 
 
-def reply_to(headers: dict[str, str]) -> str | None:
-    """Where *headers* ask for the answer; None where nowhere, or where it must not go.
+def reply_to(headers: dict[str, str], tenant: str) -> str | None:
+    """Where *headers* of a message of *tenant* ask for the answer; None where nowhere, or not so.
 
-    Answers are written with a worker's rights: they go to no subject of the broker (`$…`), and to
-    none of ours but an ingress's replies.
+    See `is_answerable`.
     """
     subject = headers.get(REPLY_TO, "")
+    return subject if is_answerable(subject, tenant) else None
+
+
+def is_answerable(subject: str, tenant: str) -> bool:
+    """Whether an answer to somebody of *tenant* may go to *subject*, which they have chosen.
+
+    Answers are written with a worker's rights: they go to no subject of the broker (`$…`), to none
+    of ours but the replies of an ingress or a gateway, and to no inbox of another tenant.
+    """
     ours = subject.startswith("loopai.") and not subject.startswith("loopai.v1.reply.")
     if ours or _SUBJECT.fullmatch(subject) is None:
-        return None
-    return subject
+        return False
+    if not subject.startswith(_TENANT_INBOX):
+        return True
+    return subject.startswith(f"{tenant_inbox(tenant)}.")
 
 
 def owner(subject: str) -> tuple[str, str]:

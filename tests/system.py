@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from streams import connection
 from streams.messages import ArtifactStatus, Language, ProgramArtifact
 from workers import executor, generator, recorder, runtime
 
+UrlOf = Callable[[str], str]
+
 UPPER = "def run(input):\n    return input.upper()\n"
 TEXT = {"type": "string"}
 
@@ -27,8 +30,11 @@ TEXT = {"type": "string"}
 class System:
     """Use `http` for requests and `bus` for the streams; `start_pool` and `stop_pool` as needed."""
 
-    def __init__(self, broker: Broker, bus: connection.Connection, settings: Settings) -> None:
+    def __init__(
+        self, broker: Broker, bus: connection.Connection, settings: Settings, url_of: UrlOf | None
+    ) -> None:
         self.broker = broker
+        self.url_of = url_of or (lambda _: broker.url)
         self.bus = bus
         self.settings = settings
         self.http: httpx.AsyncClient
@@ -46,11 +52,14 @@ class System:
         bus: connection.Connection,
         data_dir: Path,
         pools: tuple[ModuleType, ...] = (executor, generator, recorder),
+        *,
+        url_of: UrlOf | None = None,
         **fields: Any,
     ) -> Self:
+        """*url_of* gives each role its own URL, where the broker asks who one is."""
         settings = Settings(nats_url=broker.url, data_dir=str(data_dir), **fields)
-        system = cls(broker, bus, settings)
-        own = await connection.connect(broker.url, name="ingress")
+        system = cls(broker, bus, settings, url_of)
+        own = await connection.connect(system.url_of("ingress"), name="ingress", role="ingress")
         stack.push_async_callback(own.close)
         system.services = await stack.enter_async_context(app.shared(settings, own))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -73,6 +82,11 @@ class System:
             await system.start_pool(pool)
         return system
 
+    @property
+    def running(self) -> set[str]:
+        """Instances of pools that have not ended."""
+        return {name for name, (_, task) in self._pools.items() if not task.done()}
+
     async def start_pool(
         self, pool: ModuleType, instance: str | None = None, **fields: Any
     ) -> None:
@@ -82,7 +96,7 @@ class System:
         registry = self.figures[name] = CollectorRegistry()
 
         async def run() -> None:
-            own = await connection.connect(self.broker.url, name=pool.NAME)
+            own = await connection.connect(self.url_of(pool.NAME), name=pool.NAME, role=pool.NAME)
             try:
                 host = runtime.Host(
                     settings=msgspec.structs.replace(self.settings, **fields),

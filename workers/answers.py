@@ -79,7 +79,7 @@ async def reply(
     connection: Connection, delivery: Delivery, records: Sequence[ExecutionRecord]
 ) -> None:
     """Send *records* where *delivery* asks for them, in the form that it came in; if it does."""
-    reply_to = subjects.reply_to(delivery.headers)
+    reply_to = subjects.reply_to(delivery.headers, records[0].tenant)
     if reply_to is None:
         return
     if codec.answers_json(delivery.headers):

@@ -89,7 +89,7 @@ async def store(
     )
     if stream == topology.GENERATE.name:
         await _fail_operation(connection, letter)
-    reply_to = subjects.reply_to(message.headers)
+    reply_to = subjects.reply_to(message.headers, tenant)
     if reply_to is not None:
         answer = _answer(letter, tenant, task, as_json=codec.answers_json(message.headers))
         await connection.client.publish(reply_to, answer)

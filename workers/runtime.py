@@ -100,7 +100,9 @@ async def run(name: str, open_pool: Open, settings: Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     shown = metrics.registry()
     async with metrics.served(shown, settings.metrics_address):
-        connected = await connection.connect(settings.nats_url, name=instance)
+        connected = await connection.connect(
+            settings.nats_url, name=instance, role=name, proof=settings.nats_proof
+        )
         try:
             missing = await provision.missing(connected, topology.topology())
             if missing:

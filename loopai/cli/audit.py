@@ -109,7 +109,9 @@ async def _tail(
     # The one line of the Failure says the same.
     logging.getLogger(connection.__name__).setLevel(logging.ERROR)
     try:
-        connected = await connection.connect(url, name="loopai-audit", timeout_s=BROKER_S_MAX)
+        connected = await connection.connect(
+            url, name="loopai-audit", role="auditor", timeout_s=BROKER_S_MAX
+        )
     except connection.BrokerUnavailable as error:
         raise failure.Failure(str(error)) from error
     printed = 0

@@ -132,7 +132,7 @@ class Stack:
         executors = _numbered("executor", self._options.workers)
         pools = [
             Program(name, ("workers", name.partition("-")[0]), environment, self._say)
-            for name in [*executors, "generator", "recorder", "syncer"]
+            for name in [*executors, "gateway", "generator", "recorder", "syncer"]
         ]
         await self._supervisor.start(*pools)
         count = self._options.ingress
@@ -213,6 +213,7 @@ class Stack:
         wanted = {
             "ingress": self._options.ingress,
             "executor": self._options.workers,
+            "gateway": 1,
             "generator": 1,
             "recorder": 1,
             "syncer": 1,

@@ -42,7 +42,9 @@ async def serve(known: settings.Settings) -> int:
     logs.configure(known.log_level, process=instance)
     listener = _bind(known)
     try:
-        connected = await connection.connect(known.nats_url, name=instance)
+        connected = await connection.connect(
+            known.nats_url, name=instance, role="ingress", proof=known.nats_proof
+        )
         try:
             async with app.shared(known, connected) as made:
                 # Not before: on a shared port, who listens is sent callers that others could serve.

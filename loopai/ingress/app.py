@@ -41,7 +41,7 @@ from loopai.ingress import (
 from loopai.ingress.describe import pages
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
-from streams import codec, provision, store, topology
+from streams import codec, provision, store, subjects, topology
 from streams.connection import Connection
 
 PREFIX = "/api/v1"
@@ -111,8 +111,8 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
         stack.push_async_callback(held.close)
         dispatcher = dispatch.Dispatcher(
             connection,
-            f"ingress-{secrets.token_hex(8)}",
-            metrics,
+            subjects.reply("ingress", secrets.token_hex(8)),
+            metrics.dispatch,
             held,
             waiting_max=settings.waiting_max,
         )

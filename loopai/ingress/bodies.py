@@ -83,7 +83,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         except msgspec.ValidationError:
             return decoder.decode(_snake_case(body))
     except msgspec.ValidationError as error:
-        raise _invalid(error) from error
+        raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {error}") from error
 
@@ -123,7 +123,7 @@ def too_large(what: str, bytes_max: int) -> errors.ApiError:
     )
 
 
-def _invalid(error: msgspec.ValidationError) -> errors.ApiError:
+def invalid(error: msgspec.ValidationError) -> errors.ApiError:
     matched = _AT.match(str(error))
     message = matched["message"] if matched else str(error)
     path = _pointer(matched["path"] or "") if matched else ""

@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from loopai import errors
 from loopai.ingress import parking
 from loopai.ingress.queues import Queues
-from loopai.observe.metrics import IngressMetrics
+from loopai.observe.metrics import DispatchMetrics
 from streams import codec, ids, publisher, subjects
 from streams.connection import Connection
 from streams.messages import (
@@ -155,20 +155,20 @@ class Chunk:
 
 
 class Dispatcher:
-    """Sends items of one ingress process and hands each result to whoever waits for it."""
+    """Sends items of one process and hands each result, on *subject*, to whoever waits for it."""
 
     def __init__(
         self,
         connection: Connection,
-        instance: str,
-        metrics: IngressMetrics,
+        subject: str,
+        metrics: DispatchMetrics,
         queues: Queues,
         *,
         waiting_max: int,
     ) -> None:
         self._connection = connection
         self._queues = queues
-        self._subject = subjects.reply(instance)
+        self._subject = subject
         self._commit = publisher.GroupCommit(
             connection, reply_to=self._subject, subject=queues.subject
         )

@@ -207,7 +207,7 @@ def checked_input(task: TaskHead, value: msgspec.Raw, path: str) -> EncodedJson:
     return encoded
 
 
-def timeout(asked_ms: int | None, shared: services.Services) -> int:
+def timeout(asked_ms: int | None, shared: services.Known) -> int:
     """The caller's timeout within the limits, or the default. INVALID_REQUEST."""
     most = shared.settings.timeout_ms_max
     if asked_ms is None:
@@ -222,7 +222,7 @@ def timeout(asked_ms: int | None, shared: services.Services) -> int:
     return asked_ms
 
 
-async def require_version(shared: services.Services, task: TaskHead, version: int | None) -> None:
+async def require_version(shared: services.Known, task: TaskHead, version: int | None) -> None:
     """Refuse early what no executor could run. ARTIFACT_NOT_FOUND, NO_ACTIVE_VERSION."""
     if version is None:
         await shared.catalog.require_rollout(task.id)

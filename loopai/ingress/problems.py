@@ -55,18 +55,30 @@ def parent_trace_id(traceparent: str) -> str:
     return parent[1] if parent else secrets.token_hex(16)
 
 
-def response(request: Request, error: errors.ApiError) -> Response:
-    document: dict[str, object] = {
+def document(error: errors.ApiError, trace_id: str) -> bytes:
+    """*error* as a problem document."""
+    members: dict[str, object] = {
         "type": f"urn:loopai:error:{error.code}",
         "title": errors.CODES[error.code].title,
         "status": error.status,
         "detail": error.detail,
         "code": error.code,
-        "trace_id": trace_id(request),
+        "trace_id": trace_id,
         **error.extra,
     }
     if error.errors:
-        document["errors"] = error.errors
+        members["errors"] = error.errors
+    return _encoder.encode(members)
+
+
+def retry_after_s(error: errors.ApiError) -> int | None:
+    """When to try again; None where that is not known to help."""
+    if error.retry_after_s is None and error.status == 503:  # noqa: PLR2004
+        return RETRY_AFTER_S
+    return error.retry_after_s
+
+
+def response(request: Request, error: errors.ApiError) -> Response:
     headers = {}
     if error.code in CHALLENGES:
         headers["WWW-Authenticate"] = CHALLENGES[error.code].format(**error.extra)
@@ -74,14 +86,11 @@ def response(request: Request, error: errors.ApiError) -> Response:
         headers["Allow"] = ", ".join(_allowed(request))
     if error.code == "REQUEST_TIMEOUT":
         headers["Connection"] = "close"  # the rest of the request would be read as another one
-    retry_after_s = error.retry_after_s
-    if retry_after_s is None and error.status == 503:  # noqa: PLR2004
-        retry_after_s = RETRY_AFTER_S
-    if retry_after_s is not None:
-        headers["Retry-After"] = str(retry_after_s)
-    return Response(
-        _encoder.encode(document), error.status, headers=headers, media_type=CONTENT_TYPE
-    )
+    after_s = retry_after_s(error)
+    if after_s is not None:
+        headers["Retry-After"] = str(after_s)
+    body = document(error, trace_id(request))
+    return Response(body, error.status, headers=headers, media_type=CONTENT_TYPE)
 
 
 def translate(error: Exception) -> errors.ApiError:  # noqa: PLR0911 (one line a case)

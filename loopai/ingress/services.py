@@ -1,6 +1,6 @@
 """What the handlers of one ingress process share; made and closed by `app.lifespan`."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +20,15 @@ if TYPE_CHECKING:  # they import this module
     from loopai.ingress.once import Once
     from loopai.ingress.queues import Queues
     from loopai.ingress.rates import Limiter
+
+
+class Known(Protocol):
+    """What it takes to judge a request for an execution, over HTTP or not."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def catalog(self) -> Catalog: ...
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):

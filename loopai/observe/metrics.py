@@ -1,4 +1,4 @@
-"""The figures of an ingress process, as Prometheus reads them."""
+"""The figures of those who send executions, as Prometheus reads them."""
 
 from typing import get_args
 
@@ -29,25 +29,7 @@ class IngressMetrics:
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
-        self.executions = Counter(
-            "loopai_executions_total",
-            "Executions answered by this ingress.",
-            ["status"],
-            registry=self.registry,
-        )
-        self.waiting = Gauge(
-            "loopai_executions_waiting",
-            "Executions that a caller of this ingress waits for.",
-            registry=self.registry,
-        )
-        self._batches = Gauge(
-            "loopai_publish_batches",
-            "Messages published to EXECUTE; divide the items by it for the mean batch.",
-            registry=self.registry,
-        )
-        self._items = Gauge(
-            "loopai_publish_items", "Executions published to EXECUTE.", registry=self.registry
-        )
+        self.dispatch = DispatchMetrics(self.registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request and its time."""
@@ -59,6 +41,31 @@ class IngressMetrics:
             found = self._by_request[key] = (count, self.request_seconds.labels(route))
         found[0].inc()
         found[1].observe(seconds)
+
+
+class DispatchMetrics:
+    """Of a process that sends executions and hands out their results: an ingress or a gateway."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.executions = Counter(
+            "loopai_executions_total",
+            "Executions answered by this process.",
+            ["status"],
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "loopai_executions_waiting",
+            "Executions that a caller of this process waits for.",
+            registry=registry,
+        )
+        self._batches = Gauge(
+            "loopai_publish_batches",
+            "Messages published to EXECUTE; divide the items by it for the mean batch.",
+            registry=registry,
+        )
+        self._items = Gauge(
+            "loopai_publish_items", "Executions published to EXECUTE.", registry=registry
+        )
 
     def execution_counts(self) -> dict[ExecutionStatus, Counter]:
         """The counters of `executions` by status: looking one up costs more than counting."""

@@ -24,16 +24,17 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
-{{/* Where the broker is, as an environment variable. */}}
+{{/* Where the broker is, as an environment variable: (dict "root" $ "role" name). */}}
 {{- define "loopai.natsUrl" -}}
+{{- $secret := .root.Values.nats.urlSecret -}}
 - name: LOOPAI_NATS_URL
-  {{- if .Values.nats.urlSecret.name }}
+  {{- if $secret.name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.nats.urlSecret.name }}
-      key: {{ .Values.nats.urlSecret.key }}
+      name: {{ $secret.name }}
+      key: {{ ternary .role $secret.key (default false $secret.perRole) }}
   {{- else }}
-  value: {{ .Values.nats.url | quote }}
+  value: {{ .root.Values.nats.url | quote }}
   {{- end }}
 {{- end -}}
 
@@ -155,7 +156,7 @@ spec:
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           command: ["python", "-m", "workers", {{ .pool | quote }}]
           env:
-            {{- include "loopai.natsUrl" .root | nindent 12 }}
+            {{- include "loopai.natsUrl" (dict "root" .root "role" .pool) | nindent 12 }}
             {{- with include "loopai.redisUrl" .root }}
             {{- . | nindent 12 }}
             {{- end }}

@@ -150,8 +150,8 @@ CHANNELS: Final = (
     ),
     Channel(
         id="reply",
-        subject=_varying(subjects.reply("INSTANCE")),
-        summary="Answers to one ingress, without the inputs.",
+        subject=_varying(subjects.reply("POOL", "INSTANCE")),
+        summary="Answers to one ingress or gateway, without the inputs.",
         forms=(Form(type=messages.RecordBatch),),
         sent_by=("executor", "recorder"),
         taken_by=("ingress",),

@@ -51,10 +51,10 @@ async def test_runs_everything_until_sigterm(dev, has_ended):
     async with httpx.AsyncClient() as client:
         health = (await client.get(f"{url}/health")).json()
     assert health["status"] == "healthy"
-    wanted = {"ingress": 2, "executor": 2, "generator": 1, "recorder": 1, "syncer": 1}
+    wanted = {"ingress": 2, "executor": 2, "generator": 1, "recorder": 1, "gateway": 1, "syncer": 1}
     assert health["workers"] == wanted
     children = command.children()
-    assert len(children) == 8
+    assert len(children) == 9
     command.signal(signal.SIGTERM)
     assert await command.ended() == 0
     for pid in children.values():

@@ -209,7 +209,7 @@ async def test_a_caller_that_leaves_is_forgotten(system: System) -> None:
     """Its execution is on the bus and will be recorded; nobody here waits for it any more."""
     await system.create()
     await system.stop_pool(executor)
-    waiting = system.services.metrics.waiting
+    waiting = system.services.metrics.dispatch.waiting
     async with _caller(system) as caller:
         caller.post("a")
         await until(lambda: waiting.collect()[0].samples[0].value == 1)
@@ -266,7 +266,7 @@ async def test_overload_is_refused_at_once_and_loses_nobody(
         callers = [await stack.enter_async_context(_caller(system)) for _ in range(10)]
         for caller in callers[:4]:
             caller.post("a")
-        waiting = system.services.metrics.waiting
+        waiting = system.services.metrics.dispatch.waiting
         await until(lambda: waiting.collect()[0].samples[0].value == 4)
         for number, caller in enumerate(callers[4:]):
             caller.post("b", path=EXECUTE + "?wait=5" * (number % 2))
@@ -295,7 +295,7 @@ async def test_who_was_refused_and_comes_at_once_waits_for_room(
         await system.create()
         first, second, gone = [await stack.enter_async_context(_caller(system)) for _ in range(3)]
         first.post("a")
-        waiting = system.services.metrics.waiting
+        waiting = system.services.metrics.dispatch.waiting
         await until(lambda: waiting.collect()[0].samples[0].value == 1)
         for caller in (gone, second):
             caller.post("b")
@@ -323,7 +323,7 @@ async def test_who_was_refused_is_heard_again_after_what_it_was_told_to_wait(
         await system.create()
         first, second = [await stack.enter_async_context(_caller(system)) for _ in range(2)]
         first.post("a")
-        waiting = system.services.metrics.waiting
+        waiting = system.services.metrics.dispatch.waiting
         await until(lambda: waiting.collect()[0].samples[0].value == 1)
         for _ in range(2):
             second.post("b")

@@ -37,7 +37,7 @@ def messages(*numbers: int) -> list[latency.Seen]:
     return [
         latency.Seen(NOW_S + 1e-3, subjects.execute("interactive", "default", "t"), execute),
         latency.Seen(NOW_S + 4e-3, subjects.record("default", "t"), records),
-        latency.Seen(NOW_S + 5e-3, subjects.reply("i"), records),
+        latency.Seen(NOW_S + 5e-3, subjects.reply("ingress", "i"), records),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from loopai.ingress import health
 from loopai.sandbox import bubblewrap
 from loopai.settings import Settings
-from streams import topology
+from streams import permissions, topology
 from workers import runtime
 from workers.__main__ import POOLS
 
@@ -215,3 +215,28 @@ def test_nothing_is_deployed_open_to_others_by_chance() -> None:
     assert "LOOPAI_AUTH: required\n" in TEMPLATES["configmap.yaml"]
     assert "LOOPAI_AUTH: ${LOOPAI_AUTH:-none}\n" in service("ingress")
     assert "- 127.0.0.1:8080:8080\n" in service("ingress")
+
+
+def test_the_secured_broker_has_the_rights_that_the_code_has() -> None:
+    """Else an upgrade would lack what new versions need. Mended by printing them again."""
+    shipped = (ROOT / "deploy" / "permissions.conf").read_text()
+    assert shipped == permissions.configuration(["default"]), (
+        "run: python -m streams permissions --tenant default > deploy/permissions.conf"
+    )
+
+
+def test_the_secured_broker_differs_from_the_other_in_nothing_else() -> None:
+    """What is said of one configuration holds for both."""
+    plain = (ROOT / "deploy" / "nats.conf").read_text().splitlines()[1:]
+    secure = (ROOT / "deploy" / "nats-secure.conf").read_text().splitlines()[1:]
+    assert secure == [*plain, "", "include ./permissions.conf"]
+
+
+def test_every_service_has_its_own_user_on_the_secured_bus() -> None:
+    """In compose as the name of the service, whose password the broker is given as well."""
+    overlay = (ROOT / "deploy" / "compose.secure.yaml").read_text()
+    users = dict(re.findall(r"nats://(\w+):\$\{NATS_PASSWORD_(\w+):\?\}@", overlay))
+    assert users == {"admin": "ADMIN"} | {name: name.upper() for name in SERVICES}
+    given = set(re.findall(r"^      (NATS_PASSWORD_\w+): \$\{\1:\?\}$", overlay, re.MULTILINE))
+    wanted = [*permissions.ROLES, permissions.tenant("default")]
+    assert given == {permissions.variable(role, "password") for role in wanted}

@@ -150,7 +150,7 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     ingress = observed.IngressMetrics()
     ingress.requests.labels("route", "GET", "200").inc()
     ingress.request_seconds.labels("route").observe(1)
-    ingress.executions.labels("success").inc()
+    ingress.dispatch.executions.labels("success").inc()
     workers = CollectorRegistry()
     texts = cache.ProgramCache(filesystem.FilesystemStore(Path()), memory.Memory(1))
     workers.register(texts.collector())
