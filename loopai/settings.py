@@ -1,5 +1,6 @@
 """One frozen Settings a process, read once from `LOOPAI_*` variables; each default stands here."""
 
+import ipaddress
 import math
 import re
 import urllib.parse
@@ -91,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_namespace: str = "loopai"
     """What keys in Redis begin with, for several installations on one."""
 
+    webhook_private: str = "refused"
+    """Whether webhooks may call addresses that are not public: refused, allowed, or networks."""
+
     @property
     def store(self) -> str:
         """The URL of the store of program texts."""
@@ -107,6 +111,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def weights(self) -> dict[str, float]:
         """Of the tenants that have one of their own."""
         return _weights(self.tenant_weights)
+
+    @property
+    def webhook_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """What webhooks may call although it is not public."""
+        return _networks(self.webhook_private)
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -181,6 +190,19 @@ def _weights(text: str) -> dict[str, float]:
     return found
 
 
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    if text == "refused":
+        return ()
+    names = ("0.0.0.0/0", "::/0") if text == "allowed" else text.split(",")
+    try:
+        return tuple(ipaddress.ip_network(name.strip()) for name in names)
+    except ValueError as error:
+        raise errors.StartupError(
+            f"LOOPAI_WEBHOOK_PRIVATE={text!r}: {error}; expected refused, allowed, or networks "
+            "with commas between, such as 10.1.0.0/16,fd00::/8"
+        ) from error
+
+
 def _check(settings: Settings) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
@@ -208,6 +230,7 @@ def _check(settings: Settings) -> None:
     if settings.runtimes != "auto":
         _runtimes(settings.runtimes)
     _weights(settings.tenant_weights)
+    _networks(settings.webhook_private)
     _check_words(settings)
     _check_addresses(settings)
     _check_cache(settings)

@@ -27,6 +27,7 @@ from loopai.ingress import (
     services,
     sync,
     tasks,
+    webhooks,
 )
 from loopai.observe.metrics import IngressMetrics
 from loopai.settings import Settings
@@ -41,7 +42,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync)
+    resources = (
+        *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
+        webhooks,
+    )
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.

@@ -22,6 +22,7 @@ from loopai.ingress import (
     health,
     rollouts,
     tasks,
+    webhooks,
 )
 from loopai.observe import metrics as observed
 from loopai.sandbox import limits, modules, outcome, pool, statistics
@@ -88,7 +89,10 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
     "route",
     [
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
-        for resource in (tasks, artifacts, rollouts, generate, execute, executions, batch, health)
+        for resource in (
+            *(tasks, artifacts, rollouts, generate, execute, executions, batch, health),
+            webhooks,
+        )
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
     ],
@@ -141,6 +145,7 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
     workers.register(metrics.ShadowCollector(metrics.ShadowCounts()))
+    workers.register(metrics.WebhookCollector(metrics.WebhookCounts()))
     wanted = shown(ingress.registry) | shown(workers)
 
     text = (REFERENCE / "metrics.md").read_text()
