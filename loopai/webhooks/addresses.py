@@ -11,16 +11,19 @@ NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """An IPv4 address in its last 32 bits, which a gateway connects to (RFC 6052)."""
 COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 """The same, long out of use (RFC 4291)."""
+GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")
+"""The one part of IPv6 that is given out for the internet."""
 REFUSED: Final[tuple[Network, ...]] = (
     ipaddress.IPv4Network("100.64.0.0/10"),  # carrier-grade NAT, and Alibaba's metadata
     ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's metadata, at a public address
+    ipaddress.IPv4Network("192.0.0.0/24"),  # protocols', and Oracle's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
-    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 of one's own network
-    ipaddress.IPv6Network("2001::/32"),  # Teredo
+    ipaddress.IPv6Network("2001::/23"),  # protocols', Teredo among them
+    ipaddress.IPv6Network("2001:db8::/32"),  # documentation
     ipaddress.IPv6Network("2002::/16"),  # 6to4: an IPv4 address of anybody's choice
-    ipaddress.IPv6Network("fec0::/10"),  # site-local
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
 )
-"""What the registries call global, or called so, and what leads into a network all the same."""
+"""What is not public, beside what every release of Python's `ipaddress` knows."""
 
 
 def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
@@ -61,6 +64,6 @@ def _kind(address: Address) -> str | None:
     if address.is_multicast:
         return "a multicast address"
     listed = any(each.version == address.version and address in each for each in REFUSED)
-    if listed or address.is_private or address.is_reserved or not address.is_global:
-        return "not a public address"
-    return None
+    local = not address.is_global or address.is_private or address.is_reserved
+    elsewhere = isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_IPV6
+    return "not a public address" if listed or local or elsewhere else None

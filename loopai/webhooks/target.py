@@ -1,6 +1,7 @@
 """What the URL of a webhook may be, as far as it can be said without asking for its address."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -13,6 +14,8 @@ URL_CHARACTERS_MAX: Final = 2_048
 PORTS_WELL_KNOWN: Final = frozenset({80, 443})
 PORT_LEAST: Final = 1_024
 """Below it there are mail, SSH and the like, which a POST must not be smuggled into."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:.]{2,45}")
+"""A name as DNS has it, or an address without its zone."""
 
 
 class InvalidUrl(ValueError):  # noqa: N818 (it says what is the matter)
@@ -33,6 +36,8 @@ def parsed(url: str, allowed: Sequence[addresses.Network] = ()) -> httpx.URL:
         raise InvalidUrl(f"no URL: {error}") from error
     if found.scheme not in {"http", "https"} or not host:
         raise InvalidUrl("expected http://HOST/… or https://HOST/…")
+    if _HOST.fullmatch(host) is None:
+        raise InvalidUrl(f"no URL: {host[:100]!r} is no host")
     if found.userinfo:
         raise InvalidUrl("must have no user or password in it; check the signature instead")
     if found.fragment:
