@@ -21,6 +21,7 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    hearing,
     problems,
     queues,
     rollouts,
@@ -102,6 +103,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             workers=workers,
             sites=sites,
             queues=held,
+            hearing=hearing.Hearing(connection, waiting_max=settings.waiting_max),
             metrics=metrics,
         )
 

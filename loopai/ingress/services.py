@@ -15,6 +15,7 @@ from streams.store import Bucket
 
 if TYPE_CHECKING:  # they import this module
     from loopai.ingress.dispatch import Dispatcher
+    from loopai.ingress.hearing import Hearing
     from loopai.ingress.queues import Queues
 
 
@@ -28,6 +29,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     workers: Mirror[WorkerPresence]
     sites: Mirror[SiteState]
     queues: "Queues"
+    hearing: "Hearing"
     metrics: IngressMetrics
 
 
