@@ -39,13 +39,15 @@ class Known:
     """The subscriptions and the tasks, in memory. Start with `start`, end with `stop`."""
 
     def __init__(self, connection: Connection) -> None:
+        self.version = 0
+        """Grows with each change of a subscription."""
         self._changed = asyncio.Event()
         self._tasks: dict[str, str] = {}
         self.webhooks = mirror.Mirror(
             connection,
             topology.SUBSCRIPTIONS,
             codec.WEBHOOK,
-            on_change=lambda _: self._changed.set(),
+            on_change=self._webhook_changed,
         )
         self._heads = mirror.Mirror(
             connection, topology.TASKS, codec.TASK_HEAD, on_change=self._task_changed
@@ -76,12 +78,19 @@ class Known:
             default=None,
         )
 
-    async def change(self, within_s: float) -> None:
-        """Return when a subscription has changed, or after so long."""
+    async def change(self, seen: int, within_s: float) -> None:
+        """Return when there is another version than *seen*, or after so long."""
+        if self.version != seen:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._changed.wait()
-        self._changed.clear()
+
+    def _webhook_changed(self, _: store.Change[Webhook]) -> None:
+        self.version += 1
+        # Those who wait hear of it, each once, whoever of them looks first.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _task_changed(self, change: store.Change[TaskHead]) -> None:
         if change.value is not None:
@@ -161,13 +170,14 @@ class Feed:
         reading: asyncio.Task[None] | None = None
         try:
             while True:
+                seen = self._known.version
                 try:
                     reading = await self._follow(reading)
                 except (nats.errors.Error, store.StoreUnavailable, TimeoutError) as error:
                     log.warning("feed not kept", feed=self._source.name, reason=str(error))
                     await asyncio.sleep(RETRY_S)
                     continue
-                await self._known.change(ENSURE_S)
+                await self._known.change(seen, ENSURE_S)
         finally:
             if reading is not None:
                 await ending.end(reading)
@@ -181,7 +191,9 @@ class Feed:
             since = self._known.since(self._source.kinds)
         if since is not None:
             await self._ensure(since)
-            return reading or asyncio.create_task(self._read())
+            if reading is not None and not reading.done():
+                return reading
+            return asyncio.create_task(self._read())
         if reading is not None:
             await ending.end(reading)
         with contextlib.suppress(nats.js.errors.NotFoundError):
@@ -220,6 +232,10 @@ class Feed:
     async def _settle(self, delivery: consumer.Delivery) -> None:
         try:
             await self._tell(delivery)
+        except asyncio.CancelledError:
+            # The next notifier, or the next feed, should have it at once.
+            await asyncio.shield(delivery.nak(0))
+            raise
         except _TRANSIENT as error:
             log.info("delivery given back", feed=self._source.name, reason=str(error))
             await delivery.nak(RETRY_S)

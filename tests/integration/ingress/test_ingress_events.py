@@ -300,14 +300,18 @@ async def test_a_thousand_listeners_are_told_in_bounded_memory(front: System) ->
     url = front.http.base_url
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+    coming = asyncio.Semaphore(32)  # a socket that listens holds a hundred who knock
+
     async def listen(number: int) -> str:
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        name = names[number % len(names)]
-        writer.write(
-            f"GET /api/v1/executions/{name}/events HTTP/1.1\r\nhost: {url.host}\r\n"
-            "connection: close\r\n\r\n".encode()
-        )
-        told = (await reader.read()).decode()
+        async with coming:
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            name = names[number % len(names)]
+            writer.write(
+                f"GET /api/v1/executions/{name}/events HTTP/1.1\r\nhost: {url.host}\r\n"
+                "connection: close\r\n\r\n".encode()
+            )
+            told = (await reader.readuntil(b"event: queued")).decode()
+        told += (await reader.read()).decode()
         writer.close()
         return told
 

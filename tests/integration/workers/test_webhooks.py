@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
+import httpx
 import msgspec
 import pytest
 
@@ -320,3 +321,52 @@ async def test_both_secrets_sign_while_one_replaces_the_other(
     await until(lambda: len(receiver.posts) == 2)
     assert not receiver.posts[1].verify(webhook["secret"])
     assert receiver.posts[1].verify(rotated["secret"])
+
+
+async def test_every_kind_of_event_is_noticed_when_it_is_asked_for(
+    hooked: System, bus: connection.Connection, receiver: Receiver
+) -> None:
+    """One subscription after the other begins to read another source, none of them late."""
+
+    async def reading() -> set[str]:
+        found = set()
+        for stream in ("RECORDS", "DEAD", "KV_artifacts", "KV_rollouts", "KV_operations"):
+            found |= {each.name for each in await bus.jetstream.consumers_info(stream)}
+        return {name for name in found if name.startswith("notifier-")}
+
+    for event, names in (
+        ("artifact.created", {"artifacts"}),
+        ("artifact.rolled_back", {"artifacts", "rollouts"}),
+        ("operation.finished", {"artifacts", "rollouts", "operations"}),
+        ("execution.cancelled", {"artifacts", "rollouts", "operations", "records"}),
+        ("execution.failed", {"artifacts", "rollouts", "operations", "records", "dead"}),
+    ):
+        await subscribe(hooked, receiver.url, event)
+        wanted = {f"notifier-{name}" for name in names}
+
+        async def read(wanted: set[str] = wanted) -> bool:
+            return await reading() == wanted
+
+        await until(read, within_s=5)
+
+
+async def test_a_notifier_outlives_its_broker(
+    hooked: System, receiver: Receiver, broker: Broker
+) -> None:
+    """The broker is killed and comes back: what happens then is told, without a restart."""
+    await hooked.create()
+    await subscribe(hooked, receiver.url)
+    await hooked.execute("before")
+    await until(lambda: len(receiver.posts) == 1)
+    broker.kill()
+    await broker.start()
+
+    async def again() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return (await hooked.execute("after")).status_code == 200
+        return False
+
+    await until(again, within_s=30)
+    await until(
+        lambda: any(p.json["data"]["output"] == "AFTER" for p in receiver.posts), within_s=30
+    )
