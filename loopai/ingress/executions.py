@@ -61,7 +61,8 @@ async def _told(
             async for now in looking:
                 if isinstance(now, views.QueuedView):
                     yield events.KEEP_ALIVE
-    yield events.event(ENDED, now, ENDED)
+    if not isinstance(now, views.QueuedView):
+        yield events.event(ENDED, now, ENDED)
 
 
 async def cancel(request: Request) -> Response:
@@ -115,7 +116,8 @@ async def _look(
         while True:
             found = await _require(shared.connection, tenant, found.id)
             now = time.monotonic()
-            ended = not isinstance(found, views.QueuedView) or now >= ends
+            over = now >= ends or shared.hearing.closed
+            ended = over or not isinstance(found, views.QueuedView)
             if ended or now - quiet_since >= every_s:
                 yield found
                 quiet_since = now

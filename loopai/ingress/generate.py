@@ -104,7 +104,7 @@ async def _told(
             elif now - quiet_since >= events.KEEP_ALIVE_S:
                 yield events.KEEP_ALIVE
                 quiet_since = now
-            if ended:
+            if ended or shared.hearing.closed:
                 return
             await bell.wait(events.KEEP_ALIVE_S)
 

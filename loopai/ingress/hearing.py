@@ -92,6 +92,16 @@ class Hearing:
         self._changing = asyncio.Lock()
         self.waiting = 0
         self.subscriptions = 0
+        self.closed = False
+        """Nobody is to wait any more: the process is about to end."""
+
+    def close(self) -> None:
+        """Let everybody look once more, and go: a client comes back to another process."""
+        self.closed = True
+        for channel in self._channels.values():
+            for bells in channel.bells.values():
+                for bell in bells:
+                    bell.ring()
 
     @contextlib.asynccontextmanager
     async def execution(self, tenant: str, execution_id: str) -> AsyncIterator[Bell]:

@@ -6,6 +6,8 @@ next time changes nothing. TLS and the Host header keep the name.
 """
 
 import asyncio
+import concurrent.futures
+import functools
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -26,6 +28,9 @@ RESPONSE_BYTES_MAX: Final = 4_096
 IDLE_S: Final = 5.0
 """How long a connection is kept for the next post."""
 CONNECTIONS_MAX: Final = 128
+RESOLVERS_MAX: Final = 128
+"""Names that are asked for at once: more than one tenant's posts, each of which may leave some
+behind that wait for a silent server."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host, as text. OSError."""
@@ -42,17 +47,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Its first `RESPONSE_BYTES_MAX`."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """As the system does."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+class Resolver:
+    """Asks as the system does, in threads of its own.
+
+    A name server that does not answer holds a thread for longer than a post may take: in the few
+    that the loop has, it would hold up everybody.
+    """
+
+    def __init__(self) -> None:
+        self._threads = concurrent.futures.ThreadPoolExecutor(RESOLVERS_MAX, "resolver")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Backend(httpcore.AsyncNetworkBackend):
     """Connects to checked addresses only."""
 
-    def __init__(self, allowed: Sequence[addresses.Network], resolve: Resolve = resolve) -> None:
+    def __init__(self, allowed: Sequence[addresses.Network], resolve: Resolve) -> None:
         self._allowed = allowed
         self._resolve = resolve
         self._inner = httpcore.AnyIOBackend()
@@ -99,14 +116,15 @@ class Poster:
         self,
         allowed: Sequence[addresses.Network] = (),
         *,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         post_s: float = POST_S,
     ) -> None:
         self._post_s = post_s
+        self._resolver = Resolver()
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=CONNECTIONS_MAX,
             keepalive_expiry=IDLE_S,
-            network_backend=Backend(allowed, resolve),
+            network_backend=Backend(allowed, resolve or self._resolver),
         )
 
     async def __aenter__(self) -> Self:
@@ -119,6 +137,7 @@ class Poster:
         trace: TracebackType | None,
     ) -> None:
         await self._pool.aclose()
+        self._resolver.close()
 
     async def post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> Answer:
         """What the endpoint answers. Refused, TimeoutError, OSError or httpcore's errors."""

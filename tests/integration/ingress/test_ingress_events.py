@@ -283,6 +283,25 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(front: System) -> No
     await until(lambda: len(asyncio.all_tasks()) <= before - 200)
 
 
+async def test_who_waits_is_let_go_when_the_process_ends(front: System) -> None:
+    """At once, so that a restart does not wait for them: they come back to another process."""
+    await front.create()
+    name = await queue(front)
+    telling = [
+        asyncio.create_task(all_of(front, path))
+        for path in (f"/executions/{name}", f"/operations/{await _operation(front)}")
+    ]
+    waiting = asyncio.create_task(front.http.get(f"/api/v1/executions/{name}?wait=60"))
+    await until(lambda: front.services.hearing.waiting == 3)
+    front.services.hearing.close()
+    async with asyncio.timeout(4):
+        assert (await waiting).json()["status"] == "queued"
+        assert [[each.kind for each in await told] for told in telling] == [
+            ["queued"], ["progress"]
+        ]  # fmt: skip
+    await settled(front)
+
+
 async def test_head_is_answered_and_over(front: System) -> None:
     """Without a body there is nothing to wait for."""
     await front.create()

@@ -174,6 +174,25 @@ async def test_a_server_that_takes_nothing_is_given_up(receiver: Receiver) -> No
                 await post(poster, f"http://127.0.0.1:{listener.getsockname()[1]}/")
 
 
+async def test_a_silent_name_server_holds_a_post_no_longer_than_it_may() -> None:
+    """To ask for a name is part of the time that a post has."""
+
+    async def silent(_host: str, _port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return []
+
+    async with transport.Poster(LOOPBACK, resolve=silent, post_s=0.2) as poster:
+        with pytest.raises(TimeoutError):
+            await post(poster, "http://name.example/")
+
+
+async def test_a_name_that_nobody_knows_is_no_answer() -> None:
+    """The system says so; `.invalid` never exists (RFC 6761)."""
+    async with transport.Poster(LOOPBACK) as poster:
+        with pytest.raises(httpcore.ConnectError, match="cannot be resolved"):
+            await post(poster, "http://name.invalid/")
+
+
 async def test_rubbish_is_no_answer(receiver: Receiver) -> None:
     """A server of another protocol, and headers without end."""
     async with transport.Poster(LOOPBACK, post_s=2) as poster:

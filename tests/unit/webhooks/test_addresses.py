@@ -1,8 +1,11 @@
 """Which addresses a webhook may call, in all the ways in which one can be written."""
 
+import contextlib
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loopai.settings import Settings
 from loopai.webhooks import addresses, target
@@ -124,3 +127,35 @@ def test_the_octal_spelling_is_refused_by_somebody():
     """Not a number of four decimals: no resolver gets to read it as 127.0.0.1."""
     with pytest.raises(target.InvalidUrl):
         target.parsed("http://0177.0.0.1/")
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_no_spelling_of_an_address_says_more_than_another(number):
+    """What is refused in four decimals is refused in every other form that anything reads."""
+    plain = ipaddress.IPv4Address(number)
+    refused = addresses.refusal(plain) is not None
+    for form in (
+        f"::ffff:{plain}",
+        f"64:ff9b::{plain}",
+        f"::ffff:{number >> 16:x}:{number & 0xFFFF:x}",
+    ):
+        assert (addresses.refusal(ipaddress.ip_address(form)) is not None) is refused
+    for host in (str(number), hex(number), f"0{number:o}", f"{number >> 24}.{number & 0xFFFFFF}"):
+        with pytest.raises(target.InvalidUrl):
+            target.parsed(f"http://{host}/")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_url_or_is_refused(text):
+    """Nothing else is raised, whatever somebody puts into the field."""
+    for url in (text, f"http://{text}", f"https://{text}/", f"http://[{text}]/"):
+        with contextlib.suppress(target.InvalidUrl):
+            assert target.parsed(url).scheme in {"http", "https"}
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_any_address_of_ipv6_is_judged(number):
+    """Only what is given out for the internet may be called, and what leads to public IPv4."""
+    address = ipaddress.IPv6Address(number)
+    if addresses.refusal(address) is None:
+        assert address in addresses.GLOBAL_IPV6 or addresses.embedded(address) != address
