@@ -117,6 +117,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_namespace: str = "loopai"
     """What keys in Redis begin with, for several installations on one."""
 
+    webhook_private: str = "refused"
+    """Whether webhooks may call addresses that are not public: refused, allowed, or networks."""
+
     @property
     def nats_proof(self) -> credentials.Credentials:
         """Who this process is to the broker."""
@@ -153,6 +156,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "key with `loopai key create --bus`; or LOOPAI_AUTH=none, where something else keeps "
             "strangers out"
         )
+
+    @property
+    def webhook_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """What webhooks may call although it is not public."""
+        return _networks(self.webhook_private)
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -247,6 +255,19 @@ def _weights(text: str) -> dict[str, float]:
     return found
 
 
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    if text == "refused":
+        return ()
+    names = ("0.0.0.0/0", "::/0") if text == "allowed" else text.split(",")
+    try:
+        return tuple(ipaddress.ip_network(name.strip()) for name in names)
+    except ValueError as error:
+        raise errors.StartupError(
+            f"LOOPAI_WEBHOOK_PRIVATE={text!r}: {error}; expected refused, allowed, or networks "
+            "with commas between, such as 10.1.0.0/16,fd00::/8"
+        ) from error
+
+
 def _check(settings: Settings) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
@@ -274,6 +295,7 @@ def _check(settings: Settings) -> None:
     if settings.runtimes != "auto":
         _runtimes(settings.runtimes)
     _weights(settings.tenant_weights)
+    _networks(settings.webhook_private)
     _check_words(settings)
     _check_rates(settings)
     _check_addresses(settings)

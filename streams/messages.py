@@ -30,6 +30,16 @@ RolloutAction = Literal[
 Scope = Literal["execute", "author", "operate", "observe", "admin"]
 """What a caller may do; `admin` may do everything."""
 Lane = Literal["interactive", "bulk"]
+WebhookEvent = Literal[
+    "execution.succeeded",
+    "execution.failed",
+    "execution.cancelled",
+    "artifact.created",
+    "artifact.activated",
+    "artifact.rolled_back",
+    "operation.finished",
+]
+"""What a webhook may be told of."""
 Runtime = Literal["python", "deno"]
 """What runs the programs of one language or of several; `topology.RUNTIMES` says which."""
 
@@ -465,6 +475,63 @@ class SiteState(Message, frozen=True, kw_only=True):
     reason: str = ""
     """Why the last thing that failed did; empty where nothing waits."""
     updated_at: datetime
+
+
+class Webhook(Message, frozen=True, kw_only=True):
+    """Who wants to be told of what, by a POST to *url*."""
+
+    id: str
+    tenant: str
+    url: str
+    events: tuple[WebhookEvent, ...]
+    task: str | None = None
+    """Name of the task that it is told of; None: of all of the tenant."""
+    secret: str
+    """`whsec_` and base64: the key of its signatures."""
+    former_secret: str | None = None
+    """Signs as well until `former_until`, while receivers change to the new one."""
+    former_until: datetime | None = None
+    description: str = ""
+    enabled: bool = True
+    disabled_reason: str = ""
+    """Why it was disabled by itself; empty where somebody did it, or nobody."""
+    since: datetime
+    """What happened before is not told: when it was made, or enabled again."""
+    created_at: datetime
+    created_by: str = ""
+    updated_at: datetime
+
+
+class WebhookDelivery(Message, frozen=True, kw_only=True):
+    """One event for one webhook, until it is posted or given up."""
+
+    id: str
+    """UUIDv7 made of the event and the webhook: the same however often it is delivered."""
+    webhook_id: str
+    type: str
+    """A WebhookEvent, or `webhook.ping`."""
+    body: EncodedJson
+    """What is posted, byte for byte."""
+    created_at: datetime
+    attempt: int = 1
+    due_at: datetime | None = None
+    """Not to be posted before; None: at once."""
+
+
+class WebhookAttempt(Message, frozen=True, kw_only=True):
+    """One post of a delivery, and what came of it."""
+
+    delivery: WebhookDelivery
+    at: datetime
+    outcome: Literal["succeeded", "retrying", "failed"]
+    status_code: int | None = None
+    """None where no answer came."""
+    error: str = ""
+    response: str = ""
+    """How the body of the answer begins."""
+    duration_ms: float
+    next_at: datetime | None = None
+    """When it is tried again."""
 
 
 class WorkerPresence(Message, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ RECORD_ALL: Final = "loopai.v1.record.>"
 SHADOW_ALL: Final = "loopai.v1.shadow.>"
 EVENT_ALL: Final = "loopai.v1.event.>"
 DEAD_ALL: Final = "loopai.v1.dead.>"
+WEBHOOK_ALL: Final = "loopai.v1.webhook.>"
+WEBHOOK_LOG_ALL: Final = "loopai.v1.webhook_log.>"
 PROGRAM_ALL: Final = "loopai.v1.program.*"
 REPLY_ALL: Final = "loopai.v1.reply.>"
 CALL_ALL: Final = "loopai.v1.call.*.*"
@@ -205,6 +207,10 @@ def dead(stream: str, tenant: str, task: str) -> str:
     return f"loopai.v1.dead.{stream}.{token(tenant)}.{token(task)}"
 
 
+def dead_all(stream: str) -> str:
+    return f"loopai.v1.dead.{stream}.*.*"
+
+
 def dead_tenant(tenant: str) -> str:
     return f"loopai.v1.dead.*.{token(tenant)}.>"
 
@@ -227,6 +233,16 @@ def inbox(role: str) -> str:
 def tenant_inbox(tenant: str) -> str:
     """What the inboxes of the clients of *tenant* begin with."""
     return f"{_TENANT_INBOX}{token(tenant)}"
+
+
+def webhook(tenant: str, webhook_id: str) -> str:
+    """Deliveries of one webhook that are to be posted."""
+    return f"loopai.v1.webhook.{token(tenant)}.{token(webhook_id)}"
+
+
+def webhook_log(tenant: str, webhook_id: str) -> str:
+    """What came of posting them."""
+    return f"loopai.v1.webhook_log.{token(tenant)}.{token(webhook_id)}"
 
 
 def admit(runtime: Runtime) -> str:
@@ -286,6 +302,11 @@ def _fnv(text: str) -> int:
 def task_key(tenant: str, task: str) -> str:
     """Key in the `tasks` bucket; clients of NATS refuse `%` in keys, so `.` rests as `=2E`."""
     return f"{token(tenant)}.{token(task)}".replace("%", "=")
+
+
+def webhook_key(tenant: str, webhook_id: str) -> str:
+    """Key in the `webhooks` bucket: nobody finds another tenant's by its id."""
+    return task_key(tenant, webhook_id)
 
 
 def artifact_key(task_id: str, version: int) -> str:

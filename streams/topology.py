@@ -229,7 +229,35 @@ ADVISORIES: Final = Stream(
     why="the broker's word that a delivery was given up, until the recorder has moved it to DEAD",
     max_bytes=64 * MIB,
 )
-STREAMS: Final = (EXECUTE, GENERATE, VALIDATE, RECORDS, EVENTS, DEAD, ADVISORIES)
+WEBHOOKS: Final = Stream(
+    name="WEBHOOKS",
+    subjects=(subjects.WEBHOOK_ALL,),
+    retention="workqueue",
+    why="events on their way to webhooks",
+    max_bytes=GIB,
+    # Of one webhook: what an endpoint that is away for long misses beyond that is dropped.
+    messages_per_subject_max=1_000,
+)
+WEBHOOK_LOG: Final = Stream(
+    name="WEBHOOK_LOG",
+    subjects=(subjects.WEBHOOK_LOG_ALL,),
+    retention="limits",
+    why="what came of posting to webhooks, the last of each",
+    max_age_s=7 * DAY_S,
+    max_bytes=512 * MIB,
+    messages_per_subject_max=200,
+)
+STREAMS: Final = (
+    EXECUTE,
+    GENERATE,
+    VALIDATE,
+    RECORDS,
+    EVENTS,
+    DEAD,
+    ADVISORIES,
+    WEBHOOKS,
+    WEBHOOK_LOG,
+)
 
 GENERATOR: Final = Consumer(
     durable="generator",
@@ -245,10 +273,20 @@ RECORDER: Final = Consumer(
     max_deliver=-1,
     max_ack_pending=64,
 )
+NOTIFIER: Final = Consumer(
+    durable="notifier",
+    stream="WEBHOOKS",
+    filter_subject=subjects.WEBHOOK_ALL,
+    # Whoever posts counts the attempts: giving back what cannot be posted yet is none.
+    max_deliver=-1,
+    # What waits for its next attempt counts as pending: as many as a hundred webhooks may have.
+    max_ack_pending=100_000,
+)
 CONSUMERS: Final = (
     *_each_executor(),
     GENERATOR,
     RECORDER,
+    NOTIFIER,
 )
 
 TASKS: Final = Bucket(name="tasks", why="tasks by <tenant>.<name>", history=5)
@@ -287,6 +325,9 @@ KEYS: Final = Bucket(
     # Some 600,000; every ingress keeps them in memory, in about three times as much.
     max_bytes=256 * MIB,
 )
+SUBSCRIPTIONS: Final = Bucket(
+    name="webhooks", why="webhook subscriptions by <tenant>.<id>", max_bytes=64 * MIB
+)
 BUCKETS: Final = (
     TASKS,
     ARTIFACTS,
@@ -297,6 +338,7 @@ BUCKETS: Final = (
     IDEMPOTENCY,
     WORKERS,
     SITES,
+    SUBSCRIPTIONS,
 )
 
 PRESENCE_S: Final = 3.0

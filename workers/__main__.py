@@ -11,7 +11,7 @@ from loopai import errors, settings
 from streams.connection import BrokerUnavailable
 from workers import runtime
 
-POOLS = ("executor", "gateway", "generator", "recorder", "syncer")
+POOLS = ("executor", "gateway", "generator", "recorder", "syncer", "notifier")
 
 
 def main() -> int:

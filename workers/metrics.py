@@ -159,6 +159,36 @@ class ShadowCollector(Collector):
         )
 
 
+class WebhookCounts:
+    """Posts to webhooks, and events that found no room in a webhook's queue."""
+
+    def __init__(self) -> None:
+        self.attempts = {"succeeded": 0, "retrying": 0, "failed": 0}
+        self.dropped = 0
+
+    def drop(self) -> None:
+        self.dropped += 1
+
+
+class WebhookCollector(Collector):
+    """What became of what webhooks were to be told."""
+
+    def __init__(self, counts: WebhookCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the server's thread."""
+        attempts = self._counts.attempts
+        yield _by(
+            "loopai_webhook_attempts", "Posts to webhooks.", "outcome", tuple(attempts), attempts
+        )
+        yield CounterMetricFamily(
+            "loopai_webhook_dropped",
+            "Events that found no room in the queue of their webhook.",
+            self._counts.dropped,
+        )
+
+
 def _by(
     name: str, meaning: str, label: str, known: Iterable[str], counts: Mapping[str, int]
 ) -> CounterMetricFamily:

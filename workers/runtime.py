@@ -48,6 +48,14 @@ class LeaseLost(Exception):  # noqa: N818 (it says what is the matter)
     """The broker has given the delivery to another worker: drop it, record nothing."""
 
 
+class Later(Exception):  # noqa: N818 (it says what happens to the message)
+    """Nothing is wrong with the delivery: it is handed back for so long."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"in {delay_s:.1f} s")
+        self.delay_s = delay_s
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where a pool's work comes from, and how many deliveries of it one worker has in hand."""
 
@@ -269,6 +277,8 @@ class Worker:
             raise
         except LeaseLost:
             log.warning("lease lost", stream=delivery.stream, sequence=delivery.sequence)
+        except Later as later:
+            await delivery.nak(later.delay_s)
         except codec.Undecodable as error:
             await self._bury(delivery, "undecodable", str(error))
         except errors.Rejected as error:

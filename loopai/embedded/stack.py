@@ -132,7 +132,7 @@ class Stack:
         executors = _numbered("executor", self._options.workers)
         pools = [
             Program(name, ("workers", name.partition("-")[0]), environment, self._say)
-            for name in [*executors, "gateway", "generator", "recorder", "syncer"]
+            for name in [*executors, "gateway", "generator", "recorder", "syncer", "notifier"]
         ]
         await self._supervisor.start(*pools)
         count = self._options.ingress
@@ -217,6 +217,7 @@ class Stack:
             "generator": 1,
             "recorder": 1,
             "syncer": 1,
+            "notifier": 1,
         }
         last = "the API does not answer"
         end = time.monotonic() + READY_S_MAX

@@ -68,6 +68,7 @@ async def _serve(
     serving = asyncio.create_task(running.serve(sockets=[listener]))
     ends = [asyncio.create_task(event.wait()) for event in (stop, connected.closed)]
     await asyncio.wait({serving, *ends}, return_when=asyncio.FIRST_COMPLETED)
+    made.hearing.close()
     running.should_exit = True
     await serving
     for end in ends:

@@ -25,6 +25,7 @@ from loopai.ingress import (
     executions,
     generate,
     health,
+    hearing,
     kept,
     keys,
     negotiation,
@@ -37,6 +38,7 @@ from loopai.ingress import (
     sync,
     tasks,
     tokens,
+    webhooks,
 )
 from loopai.ingress.describe import pages
 from loopai.observe.metrics import IngressMetrics
@@ -55,7 +57,7 @@ def build(made: services.Services) -> Starlette:
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
     resources = (
         *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
-        keys,
+        *(keys, webhooks),
     )
     routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
     outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
@@ -143,6 +145,7 @@ async def shared(settings: Settings, connection: Connection) -> AsyncIterator[se
             sites=sites,
             queues=held,
             limiter=rates.Limiter(settings, await stack.enter_async_context(_counts(settings))),
+            hearing=hearing.Hearing(connection, waiting_max=settings.waiting_max),
             metrics=metrics,
         )
 

@@ -1,7 +1,8 @@
 """`POST /api/v1/batch/execute`: many inputs in one request, each with its own result.
 
 As JSON, or as lines of JSON: then results are written while items are still being read, and a batch
-has no end of its own. Both are one `flow.Flow`; here is how items and results look.
+has no end of its own. Either is answered as events where those are asked for. All are one
+`flow.Flow`; here is how items and results look.
 """
 
 import asyncio
@@ -17,8 +18,18 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import bodies, execute, flow, identity, ndjson, problems, rates, services
-from streams import ids
+from loopai.ingress import (
+    bodies,
+    events,
+    execute,
+    flow,
+    identity,
+    ndjson,
+    problems,
+    rates,
+    services,
+)
+from streams import ending, ids
 from streams.messages import Problem
 
 NDJSON: Final = "application/x-ndjson"
@@ -89,18 +100,20 @@ async def _whole(request: Request) -> Response:
     task = await shared.catalog.task(identity.of(request).tenant, body.task_id)
     timeout_ms = execute.timeout(body.timeout_ms, shared)
     await execute.require_version(shared, task, body.version)
+    as_events = events.wanted(request)
     terms = flow.Terms(
         task=task,
         version=body.version,
         timeout_ms=timeout_ms,
         trace_id=problems.trace_id(request),
         place="/items/{}/input".format,
-        encode=_elements,
+        encode=_events if as_events else _elements,
         max_concurrency=body.max_concurrency,
         stop_on_first_error=body.stop_on_first_error,
     )
     await shared.limiter.spend(request.scope, "executions", len(body.items))
-    return _Answer(_Run(shared, terms, started, request), _of_items(body.items), _give_array)
+    give = _give_events if as_events else _give_array
+    return _Answer(_Run(shared, terms, started, request), _of_items(body.items), give)
 
 
 async def _stream(request: Request) -> Response:
@@ -113,22 +126,24 @@ async def _stream(request: Request) -> Response:
     except errors.ApiError as error:
         raise errors.ApiError("INVALID_QUERY", error.detail) from error
     await execute.require_version(shared, task, query.version)
+    as_events = events.wanted(request)
     terms = flow.Terms(
         task=task,
         version=query.version,
         timeout_ms=timeout_ms,
         trace_id=problems.trace_id(request),
         place="line {}, /input".format,
-        encode=_encoder.encode_lines,
+        encode=_events if as_events else _encoder.encode_lines,
         max_concurrency=query.max_concurrency,
         stop_on_first_error=query.stop_on_first_error,
         ordered=query.ordered,
         patient=True,
     )
+    give = _give_events if as_events else _give_lines
     counted = functools.partial(_within_quota, shared.limiter, request.scope)
     limited = shared.limiter.limits(identity.of(request))
     feed = functools.partial(_feed_lines, counted=counted if limited else None)
-    return _Answer(_Run(shared, terms, started, request), feed, _give_lines)
+    return _Answer(_Run(shared, terms, started, request), feed, give)
 
 
 def _query(request: Request) -> Query:
@@ -358,6 +373,24 @@ async def _give_lines(run: _Run, send: Send) -> None:
         await run.flow.ended()
     last = LastLine(summary=run.summary(), problem=run.problem)
     await send(_body(_encoder.encode_lines([last]), more=False))
+
+
+def _events(results: list[flow.Result]) -> bytes:
+    """*results* as Server-Sent Events."""
+    return b"".join([events.event("result", each) for each in results])
+
+
+async def _give_events(run: _Run, send: Send) -> None:
+    """Results as they come; the last event has the summary."""
+    await send({"type": "http.response.start", "status": 200, "headers": [*events.HEADERS]})
+    keeping = asyncio.create_task(events.keep_alive(send))
+    try:
+        async for results in run.flow.results():
+            await send(_body(results, more=True))
+    finally:
+        await ending.end(keeping)
+    last = LastLine(summary=run.summary(), problem=run.problem)
+    await send(_body(events.event("summary", last), more=False))
 
 
 def _start(media_type: str, length: int | None = None) -> Message:

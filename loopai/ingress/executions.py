@@ -4,8 +4,10 @@ By the conservation law an accepted execution is in RECORDS, in EXECUTE or in DE
 id says where in each stream to begin, so nothing but the streams is needed to find it.
 """
 
-import asyncio
+import contextlib
+import math
 import time
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -14,23 +16,53 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors, views
-from loopai.ingress import bodies, identity, services
+from loopai.ingress import bodies, events, identity, services
 from streams import ids, replay
 from streams.connection import Connection
 from streams.messages import Cancellation
 
 WAIT_MAX_S = 300.0
-POLL_S = 0.1
+LOOK_S = 5.0
+"""How often who waits looks without having heard anything."""
+QUEUED, ENDED = "queued", "ended"
 
 Found: TypeAlias = views.ExecutionView | views.QueuedView | views.DeadView
 
 
 async def get(request: Request) -> Response:
+    if events.wanted(request):
+        return await follow(request)
     ends = _ends(request)
     execution_id = request.path_params["execution"]
-    connection, tenant = services.of(request).connection, identity.of(request).tenant
-    found = await _require(connection, tenant, execution_id)
-    return bodies.json(await _until(ends, connection, tenant, found))
+    shared, tenant = services.of(request), identity.of(request).tenant
+    found = await _require(shared.connection, tenant, execution_id)
+    return bodies.json(await _until(ends, shared, tenant, found))
+
+
+async def follow(request: Request) -> Response:
+    """Events: `queued` where it is, then `ended`; 204 to who has had that."""
+    shared, tenant = services.of(request), identity.of(request).tenant
+    execution_id, last = request.path_params["execution"], events.last_id(request)
+    found = await _require(shared.connection, tenant, execution_id)
+    if last == ENDED and not isinstance(found, views.QueuedView):
+        return events.nothing_more()
+    return events.EventStream(events.patient(_told(shared, tenant, found, last)))
+
+
+async def _told(
+    shared: services.Services, tenant: str, found: Found, last: str | None
+) -> events.Events:
+    now = found
+    if isinstance(now, views.QueuedView):
+        if last != QUEUED:
+            yield events.event(QUEUED, now, QUEUED)
+        looking = _look(shared, tenant, now, events.KEEP_ALIVE_S)
+        async with contextlib.aclosing(looking):
+            async for now in looking:
+                if isinstance(now, views.QueuedView):
+                    yield events.KEEP_ALIVE
+    if not isinstance(now, views.QueuedView):
+        yield events.event(ENDED, now, ENDED)
 
 
 async def cancel(request: Request) -> Response:
@@ -48,7 +80,7 @@ async def cancel(request: Request) -> Response:
         )
     asked = Cancellation(tenant=tenant, requested_at=datetime.now(UTC))
     await shared.cancellations.put(execution_id, asked)
-    found = await _until(ends, shared.connection, tenant, found)
+    found = await _until(ends, shared, tenant, found)
     if not isinstance(found, views.QueuedView):
         return bodies.json(found)
     view = views.CancellingView(id=execution_id, execution_id=execution_id)
@@ -61,12 +93,37 @@ def _ends(request: Request) -> float:
     return time.monotonic() + (wait_s or 0.0)
 
 
-async def _until(ends: float, connection: Connection, tenant: str, found: Found) -> Found:
-    """*found* as it is once it has ended, or at *ends*. EXECUTION_NOT_FOUND."""
-    while isinstance(found, views.QueuedView) and time.monotonic() < ends:
-        await asyncio.sleep(POLL_S)
-        found = await _require(connection, tenant, found.id)
+async def _until(ends: float, shared: services.Services, tenant: str, found: Found) -> Found:
+    """*found* as it is once it has ended, or at *ends*. EXECUTION_NOT_FOUND, OVERLOADED."""
+    if isinstance(found, views.QueuedView) and time.monotonic() < ends:
+        looking = _look(shared, tenant, found, LOOK_S, ends)
+        async with contextlib.aclosing(looking):
+            async for each in looking:
+                found = each
     return found
+
+
+async def _look(
+    shared: services.Services,
+    tenant: str,
+    found: Found,
+    every_s: float,
+    ends: float = math.inf,
+) -> AsyncGenerator[Found, None]:
+    """*found* again and again, at least *every_s*, until it has ended or at *ends*."""
+    async with shared.hearing.execution(tenant, found.id) as bell:
+        quiet_since = time.monotonic()
+        while True:
+            found = await _require(shared.connection, tenant, found.id)
+            now = time.monotonic()
+            over = now >= ends or shared.hearing.closed
+            ended = over or not isinstance(found, views.QueuedView)
+            if ended or now - quiet_since >= every_s:
+                yield found
+                quiet_since = now
+            if ended:
+                return
+            await bell.wait(min(every_s, ends - now))
 
 
 async def _require(connection: Connection, tenant: str, execution_id: str) -> Found:
@@ -92,5 +149,6 @@ async def _find(connection: Connection, tenant: str, execution_id: str) -> Found
 
 routes = [
     Route("/executions/{execution}", get, methods=["GET"]),
+    Route("/executions/{execution}/events", follow, methods=["GET"]),
     Route("/executions/{execution}", cancel, methods=["DELETE"]),
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -11,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors
-from loopai.ingress import bodies, identity, problems, services
-from streams import codec, ids, publisher, subjects
+from loopai.ingress import bodies, events, identity, problems, services
+from streams import codec, ids, publisher, store, subjects
 from streams.messages import GenerateRequest, Operation
 
 WAIT_MAX_S = 300.0
@@ -72,12 +73,53 @@ async def generate(request: Request) -> Response:
 
 
 async def get(request: Request) -> Response:
+    if events.wanted(request):
+        return await follow(request)
     wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
+    entry = await _require(request)
+    return await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+
+
+async def follow(request: Request) -> Response:
+    """Events: `progress` at each change, then `ended`; 204 to who has had that."""
+    entry = await _require(request)
+    last = events.last_id(request)
+    if last == str(entry.revision) and entry.value.status in ENDED:
+        return events.nothing_more()
+    return events.EventStream(events.patient(_told(services.of(request), entry, last)))
+
+
+async def _told(
+    shared: services.Services, entry: store.Entry[Operation], last: str | None
+) -> events.Events:
+    """Its state now, and each one that follows; ids are revisions."""
+    name, told = entry.value.id, last
+    async with shared.hearing.operation(name) as bell:
+        quiet_since = time.monotonic()
+        while True:
+            # After the subscription: what changed before it is seen here.
+            entry = await shared.operations.get(name) or entry
+            ended = entry.value.status in ENDED
+            now = time.monotonic()
+            if str(entry.revision) != told:
+                told = str(entry.revision)
+                yield events.event("ended" if ended else "progress", entry.value, told)
+                quiet_since = now
+            elif now - quiet_since >= events.KEEP_ALIVE_S:
+                yield events.KEEP_ALIVE
+                quiet_since = now
+            if ended or shared.hearing.closed:
+                return
+            await bell.wait(events.KEEP_ALIVE_S)
+
+
+async def _require(request: Request) -> store.Entry[Operation]:
+    """The operation that the path names. OPERATION_NOT_FOUND."""
     name = request.path_params["operation"]
     entry = await services.of(request).operations.get(name) if ids.is_id(name) else None
     if entry is None or entry.value.tenant != identity.of(request).tenant:
         raise errors.ApiError("OPERATION_NOT_FOUND", f"no operation {name[:64]!r}")
-    return await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+    return entry
 
 
 async def _answer(
@@ -108,4 +150,5 @@ async def _watch(request: Request, operation: Operation, wait_s: float) -> Opera
 routes = [
     Route("/tasks/{task}/generate", generate, methods=["POST"]),
     Route("/operations/{operation}", get, methods=["GET"]),
+    Route("/operations/{operation}/events", follow, methods=["GET"]),
 ]

@@ -19,7 +19,7 @@ VERSION = importlib.metadata.version("loopai")
 BROKER_TIMEOUT_S = 2.0
 POOLS = ("executor", "generator", "recorder")
 """Without one of each, some requests are accepted and not served."""
-SHOWN = ("ingress", *POOLS, "gateway", "syncer")
+SHOWN = ("ingress", *POOLS, "gateway", "syncer", "notifier")
 
 
 async def health(request: Request) -> Response:

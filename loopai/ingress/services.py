@@ -17,6 +17,7 @@ from streams.store import Bucket
 if TYPE_CHECKING:  # they import this module
     from loopai.ingress.authentication import Authenticator
     from loopai.ingress.dispatch import Dispatcher
+    from loopai.ingress.hearing import Hearing
     from loopai.ingress.once import Once
     from loopai.ingress.queues import Queues
     from loopai.ingress.rates import Limiter
@@ -47,6 +48,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sites: Mirror[SiteState]
     queues: "Queues"
     limiter: "Limiter"
+    hearing: "Hearing"
     metrics: IngressMetrics
 
 

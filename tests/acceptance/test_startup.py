@@ -15,6 +15,7 @@ PROGRAMS = [
     ("workers", "executor"),
     ("workers", "generator"),
     ("workers", "recorder"),
+    ("workers", "notifier"),
 ]
 
 

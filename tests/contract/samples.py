@@ -65,6 +65,15 @@ ROLLOUT = messages.Rollout(
     shadow=5,
     history=(CHANGE,),
 )
+DELIVERY = messages.WebhookDelivery(
+    id=ID,
+    webhook_id=TASK_ID,
+    type="execution.failed",
+    body=b'{"type":"execution.failed"}',
+    created_at=WHEN,
+    attempt=2,
+    due_at=WHEN,
+)
 REQUEST = messages.ExecuteRequest(
     input=msgspec.Raw(b'{"text":"hi"}'),
     id=ID,
@@ -302,6 +311,40 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
             started_at=WHEN,
             running={"loopai.v1.execute.interactive.6.3.default.spam%2Efilter": 2},
             rates={"loopai.v1.execute.interactive.6.3.default.spam%2Efilter": 12.5},
+        ),
+    ),
+    "webhook": (
+        codec.WEBHOOK,
+        messages.Webhook(
+            id=ID,
+            tenant="default",
+            url="https://example.com/hook",
+            events=("execution.failed", "artifact.activated"),
+            task="spam.filter",
+            secret="whsec_c2VjcmV0",  # noqa: S106 (a sample)
+            former_secret="whsec_Zm9ybWVy",  # noqa: S106 (likewise)
+            former_until=WHEN,
+            description="pages the team",
+            enabled=False,
+            disabled_reason="the endpoint answered 410 Gone",
+            since=WHEN,
+            created_at=WHEN,
+            created_by="api",
+            updated_at=WHEN,
+        ),
+    ),
+    "webhook_delivery": (codec.WEBHOOK_DELIVERY, DELIVERY),
+    "webhook_attempt": (
+        codec.WEBHOOK_ATTEMPT,
+        messages.WebhookAttempt(
+            delivery=DELIVERY,
+            at=WHEN,
+            outcome="retrying",
+            status_code=503,
+            error="the endpoint answered 503",
+            response="busy",
+            duration_ms=12.5,
+            next_at=WHEN,
         ),
     ),
 }

@@ -248,3 +248,19 @@ def test_a_rate_is_taken_as_it_is_written():
     """And an empty one is none."""
     known = settings.read({"LOOPAI_RATE_LIMIT": "10/minute", "LOOPAI_EXECUTION_QUOTA": ""})
     assert (known.rate_limit, known.execution_quota) == ("10/minute", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("refused", 0), ("allowed", 2), ("10.1.0.0/16, fd00::/8", 2), ("::1", 1)]
+)
+def test_networks_that_webhooks_may_call_are_read(text, count):
+    """None, all, or a list."""
+    known = settings.read({"LOOPAI_WEBHOOK_PRIVATE": text})
+    assert len(known.webhook_networks) == count
+
+
+@pytest.mark.parametrize("text", ["", "yes", "10.1.0.0/33", "10.1.0.1/16", "example.com", "a,,b"])
+def test_what_is_no_network_stops_the_start(text):
+    """A misspelt one must not leave a hole, nor close one that is needed."""
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_WEBHOOK_PRIVATE.*expected refused"):
+        settings.read({"LOOPAI_WEBHOOK_PRIVATE": text})

@@ -51,7 +51,15 @@ async def test_runs_everything_until_sigterm(dev, has_ended):
     async with httpx.AsyncClient() as client:
         health = (await client.get(f"{url}/health")).json()
     assert health["status"] == "healthy"
-    wanted = {"ingress": 2, "executor": 2, "generator": 1, "recorder": 1, "gateway": 1, "syncer": 1}
+    wanted = {
+        "ingress": 2,
+        "executor": 2,
+        "generator": 1,
+        "recorder": 1,
+        "gateway": 1,
+        "syncer": 1,
+        "notifier": 1,
+    }
     assert health["workers"] == wanted
     children = command.children()
     assert len(children) == 9

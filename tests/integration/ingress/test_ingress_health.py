@@ -29,7 +29,8 @@ async def test_health_names_what_is_missing(front: System) -> None:
     assert health.json()["status"] == "degraded"
     assert health.json()["checks"] == {"broker": "ok"}
     assert health.json()["workers"] == {
-        "ingress": 0, "executor": 0, "generator": 0, "recorder": 0, "gateway": 0, "syncer": 0
+        "ingress": 0, "executor": 0, "generator": 0, "recorder": 0, "gateway": 0,
+        "syncer": 0, "notifier": 0
     }  # fmt: skip
     assert (await front.http.get("/health/ready")).json()["status"] == "ready"
     assert (await front.http.get("/health/live")).json()["status"] == "alive"

@@ -23,6 +23,7 @@ from loopai.ingress import (
     keys,
     rollouts,
     tasks,
+    webhooks,
 )
 from loopai.observe import metrics as observed
 from loopai.sandbox import limits, modules, outcome, pool, statistics
@@ -97,15 +98,8 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
     [
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
         for resource in (
-            tasks,
-            artifacts,
-            rollouts,
-            generate,
-            execute,
-            executions,
-            batch,
-            keys,
-            health,
+            *(tasks, artifacts, rollouts, generate, execute, executions, batch, keys, health),
+            webhooks,
         )
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
@@ -159,6 +153,7 @@ async def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     cells = pool.CellPool(limits.Limits(), cells_max=1)
     workers.register(metrics.CellCollector(cells))
     workers.register(metrics.ShadowCollector(metrics.ShadowCounts()))
+    workers.register(metrics.WebhookCollector(metrics.WebhookCounts()))
     wanted = shown(ingress.registry) | shown(workers)
 
     text = (REFERENCE / "metrics.md").read_text()

@@ -1,0 +1,332 @@
+"""`/api/v1/webhooks`: who is told of what; what was delivered to them, and once more."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopai import errors
+from loopai.ingress import bodies, identity, preconditions, services
+from loopai.webhooks import happenings, signature, subscriptions, target
+from streams import ids
+from streams.messages import Webhook, WebhookAttempt, WebhookDelivery, WebhookEvent
+
+FORMER_SECRET: Final = timedelta(hours=24)
+"""How long the secret before the last one still signs."""
+LIST_MAX: Final = 100
+"""Deliveries in one answer; the history has 200 attempts."""
+
+Description = Annotated[str, msgspec.Meta(max_length=1_000)]
+Events = Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=32)]
+
+
+class CreateWebhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str
+    events: Events
+    task: str | None = None
+    """Id or name; None: all tasks of the tenant."""
+    secret: str | None = None
+    description: Description = ""
+    enabled: bool = True
+
+
+class PatchWebhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields that are absent stay as they are."""
+
+    url: str | msgspec.UnsetType = msgspec.UNSET
+    events: Events | msgspec.UnsetType = msgspec.UNSET
+    task: str | msgspec.UnsetType | None = msgspec.UNSET
+    secret: str | msgspec.UnsetType = msgspec.UNSET
+    rotate_secret: bool = False
+    description: Description | msgspec.UnsetType = msgspec.UNSET
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook without its secrets."""
+
+    id: str
+    url: str
+    events: tuple[WebhookEvent, ...]
+    task: str | None
+    description: str
+    enabled: bool
+    disabled_reason: str
+    former_secret_until: datetime | None
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    secret: str | msgspec.UnsetType = msgspec.UNSET
+    """Only in the answer to the request that made it."""
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    at: datetime
+    status_code: int | None
+    error: str
+    response: str
+    duration_ms: float
+
+
+class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One event for the webhook, and how often it was posted."""
+
+    id: str
+    type: str
+    status: str
+    """`succeeded`, `retrying` or `failed`."""
+    created_at: datetime
+    next_attempt_at: datetime | None
+    attempts: list[AttemptView]
+    """The oldest first."""
+
+
+_create = msgspec.json.Decoder(CreateWebhook)
+_patch = msgspec.json.Decoder(PatchWebhook)
+
+
+async def create(request: Request) -> Response:
+    shared = services.of(request)
+    asked = bodies.decode(await bodies.read(request, shared.settings.body_bytes_max), _create)
+    _check(shared, asked.url, asked.secret)
+    caller = identity.of(request)
+    now = datetime.now(UTC)
+    webhook = Webhook(
+        id=ids.new(),
+        tenant=caller.tenant,
+        url=asked.url,
+        events=_distinct(asked.events),
+        task=await _task(request, asked.task),
+        secret=asked.secret or signature.new_secret(),
+        description=asked.description,
+        enabled=asked.enabled,
+        since=now,
+        created_at=now,
+        created_by=caller.name,
+        updated_at=now,
+    )
+    revision = await subscriptions.Subscriptions(shared.connection).create(webhook)
+    headers = {"Location": f"/api/v1/webhooks/{webhook.id}", **preconditions.etag(revision)}
+    return bodies.json(_view(webhook, secret=webhook.secret), 201, headers)
+
+
+async def list_all(request: Request) -> Response:
+    found = await _kept(request).list_all(identity.of(request).tenant)
+    return bodies.json({"webhooks": [_view(each) for each in found]})
+
+
+async def get(request: Request) -> Response:
+    return _answer(await _entry(request))
+
+
+async def patch(request: Request) -> Response:
+    shared = services.of(request)
+    asked = bodies.decode(await bodies.read(request, shared.settings.body_bytes_max), _patch)
+    secret = None if asked.secret is msgspec.UNSET else asked.secret
+    _check(shared, None if asked.url is msgspec.UNSET else asked.url, secret)
+    if asked.rotate_secret and secret is None:
+        secret = signature.new_secret()
+    fields: dict[str, object] = {
+        name: value
+        for name in ("url", "events", "task", "description", "enabled")
+        if (value := getattr(asked, name)) is not msgspec.UNSET
+    }
+    if isinstance(asked.events, tuple):
+        fields["events"] = _distinct(asked.events)
+    if isinstance(asked.task, str):
+        fields["task"] = await _task(request, asked.task)
+    now = datetime.now(UTC)
+
+    def changed(webhook: Webhook) -> Webhook:
+        more = _enabled(webhook, fields, now) | _signed(webhook, secret, now)
+        return msgspec.structs.replace(webhook, **fields, **more, updated_at=now)
+
+    entry = await _kept(request).change(
+        identity.of(request).tenant,
+        request.path_params["webhook"],
+        changed,
+        revision=preconditions.if_match(request),
+    )
+    return _answer(entry, secret=secret)
+
+
+async def delete(request: Request) -> Response:
+    await _kept(request).delete(
+        identity.of(request).tenant,
+        request.path_params["webhook"],
+        revision=preconditions.if_match(request),
+    )
+    return Response(status_code=204)
+
+
+async def ping(request: Request) -> Response:
+    """Post a test event; whether it arrives, the history says."""
+    webhook = _require_enabled((await _entry(request)).value)
+    made = happenings.ping(webhook, datetime.now(UTC))
+    return await _send(request, webhook, made, message_id=made.id)
+
+
+async def deliveries(request: Request) -> Response:
+    webhook = (await _entry(request)).value
+    attempts = await _kept(request).attempts(webhook.tenant, webhook.id)
+    return bodies.json({"deliveries": _deliveries(attempts)[:LIST_MAX]})
+
+
+async def redeliver(request: Request) -> Response:
+    """Post it again, with the same id and a schedule of its own."""
+    webhook = _require_enabled((await _entry(request)).value)
+    wanted = request.path_params["delivery"]
+    attempts = await _kept(request).attempts(webhook.tenant, webhook.id)
+    found = next((each.delivery for each in attempts if each.delivery.id == wanted), None)
+    if found is None:
+        raise errors.ApiError(
+            "DELIVERY_NOT_FOUND", f"the history has no delivery {wanted[:64]!r} any more"
+        )
+    made = msgspec.structs.replace(found, attempt=1, due_at=None)
+    return await _send(request, webhook, made, message_id=f"{made.id}:{ids.new()}")
+
+
+async def _send(
+    request: Request, webhook: Webhook, made: WebhookDelivery, *, message_id: str
+) -> Response:
+    await _kept(request).send(webhook.tenant, made, message_id=message_id)
+    location = f"/api/v1/webhooks/{webhook.id}/deliveries"
+    return bodies.json({"id": made.id, "type": made.type}, 202, {"Location": location})
+
+
+def _kept(request: Request) -> subscriptions.Subscriptions:
+    return subscriptions.Subscriptions(services.of(request).connection)
+
+
+async def _entry(request: Request) -> subscriptions.Entry:
+    return await _kept(request).get(identity.of(request).tenant, request.path_params["webhook"])
+
+
+async def _task(request: Request, reference: str | None) -> str | None:
+    """The name of the task. TASK_NOT_FOUND."""
+    if reference is None:
+        return None
+    catalog = services.of(request).catalog
+    return (await catalog.task(identity.of(request).tenant, reference)).name
+
+
+def _check(shared: services.Services, url: str | None, secret: str | None) -> None:
+    """INVALID_REQUEST."""
+    found = []
+    if url is not None:
+        try:
+            target.parsed(url, shared.settings.webhook_networks)
+        except target.InvalidUrl as error:
+            found.append(errors.FieldError("/url", str(error)))
+    if secret is not None and not signature.is_secret(secret):
+        message = (
+            f"expected {signature.PREFIX} and the base64 of {signature.KEY_BYTES_LEAST} to "
+            f"{signature.KEY_BYTES_MOST} bytes; without one it is made for you"
+        )
+        found.append(errors.FieldError("/secret", message))
+    if found:
+        raise errors.ApiError(
+            "INVALID_REQUEST", f"{found[0].path}: {found[0].message}", errors=tuple(found)
+        )
+
+
+def _distinct(events: tuple[WebhookEvent, ...]) -> tuple[WebhookEvent, ...]:
+    return tuple(dict.fromkeys(events))
+
+
+def _enabled(webhook: Webhook, fields: dict[str, object], now: datetime) -> dict[str, object]:
+    """Once enabled again it is not told what it has missed."""
+    if "enabled" not in fields:
+        return {}
+    if fields["enabled"] and not webhook.enabled:
+        return {"since": now, "disabled_reason": ""}
+    return {"disabled_reason": ""}
+
+
+def _signed(webhook: Webhook, secret: str | None, now: datetime) -> dict[str, object]:
+    if secret is None or secret == webhook.secret:
+        return {}
+    return {
+        "secret": secret,
+        "former_secret": webhook.secret,
+        "former_until": now + FORMER_SECRET,
+    }
+
+
+def _require_enabled(webhook: Webhook) -> Webhook:
+    if not webhook.enabled:
+        why = f" ({webhook.disabled_reason})" if webhook.disabled_reason else ""
+        raise errors.ApiError(
+            "WEBHOOK_DISABLED", f'the webhook is disabled{why}; PATCH it with {{"enabled": true}}'
+        )
+    return webhook
+
+
+def _answer(entry: subscriptions.Entry, secret: str | None = None) -> Response:
+    return bodies.json(
+        _view(entry.value, secret=secret), headers=preconditions.etag(entry.revision)
+    )
+
+
+def _view(webhook: Webhook, secret: str | None = None) -> WebhookView:
+    return WebhookView(
+        id=webhook.id,
+        url=webhook.url,
+        events=webhook.events,
+        task=webhook.task,
+        description=webhook.description,
+        enabled=webhook.enabled,
+        disabled_reason=webhook.disabled_reason,
+        former_secret_until=webhook.former_until,
+        created_at=webhook.created_at,
+        created_by=webhook.created_by,
+        updated_at=webhook.updated_at,
+        secret=msgspec.UNSET if secret is None else secret,
+    )
+
+
+def _deliveries(attempts: list[WebhookAttempt]) -> list[DeliveryView]:
+    """*attempts* by what they were of; what was posted last comes first."""
+    grouped: dict[str, list[WebhookAttempt]] = {}
+    for each in attempts:
+        grouped.setdefault(each.delivery.id, []).append(each)
+    latest = sorted(grouped.values(), key=lambda group: group[-1].at, reverse=True)
+    return [
+        DeliveryView(
+            id=group[-1].delivery.id,
+            type=group[-1].delivery.type,
+            status=group[-1].outcome,
+            created_at=group[-1].delivery.created_at,
+            next_attempt_at=group[-1].next_at,
+            attempts=[
+                AttemptView(
+                    number=each.delivery.attempt,
+                    at=each.at,
+                    status_code=each.status_code,
+                    error=each.error,
+                    response=each.response,
+                    duration_ms=each.duration_ms,
+                )
+                for each in group
+            ],
+        )
+        for group in latest
+    ]
+
+
+_ONE: Final = "/webhooks/{webhook}"
+
+routes = [
+    Route("/webhooks", create, methods=["POST"]),
+    Route("/webhooks", list_all, methods=["GET"]),
+    Route(_ONE, get, methods=["GET"]),
+    Route(_ONE, patch, methods=["PATCH"]),
+    Route(_ONE, delete, methods=["DELETE"]),
+    Route(f"{_ONE}/ping", ping, methods=["POST"]),
+    Route(f"{_ONE}/deliveries", deliveries, methods=["GET"]),
+    Route(f"{_ONE}/deliveries/{{delivery}}/redeliver", redeliver, methods=["POST"]),
+]
