@@ -14,7 +14,6 @@ from loopai.ingress import bodies, identity, services
 from streams import ids
 from streams.messages import ApiKey, Scope
 
-
 log = structlog.get_logger()
 
 

@@ -124,7 +124,9 @@ async def test_a_key_opens_the_hot_path(closed, anybody, spelling):
         assert answer.json()["output"] == "A"
         order[query] = [each for each in answer.headers if each != "date"]
     assert order[""] == ["content-type", "x-api-version", "content-length"]
-    assert order["?wait=30"] == ["content-length", "content-type", "x-api-version"]
+    assert order["?wait=30"] == [
+        *("content-length", "content-type", "cache-control", "x-api-version")
+    ]
 
 
 async def test_a_revocation_is_felt_on_an_open_connection(closed, anybody):
