@@ -52,15 +52,17 @@ def build(made: services.Services) -> Starlette:
     )
     routes: list[Route] = [route for each in resources for route in each.routes]
     outside: list[Route] = health.routes
-    if (callers := made.callers) is not None:
-        routes = [access.guarded(route, callers) for route in routes]
-        outside = [access.guarded(route, callers) for route in outside]
+    middleware = [Middleware(Observe, made.metrics)]
+    if made.callers is not None:
+        middleware.append(Middleware(access.Asked, made.callers, outside))
+        routes = [access.guarded(route) for route in routes]
+        outside = [access.guarded(route) for route in outside]
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount("/api/v1", api), *outside],
-        middleware=[Middleware(Observe, made.metrics)],
+        middleware=middleware,
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
         ),
