@@ -32,12 +32,13 @@ _KEY: Final = re.compile(rb"lpk_[A-Za-z0-9_-]{43}")
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a credential gives, as the hot path needs it."""
 
-    id: str
     tenant: str
     name: str
-    scopes: frozenset[str]
+    key_id: str = ""
+    """Of the key, or the subject of a token; empty where nobody was asked."""
+    scopes: frozenset[str] = frozenset()
     """All of them where it has `admin`."""
-    expires_at: float
+    expires_at: float = math.inf
     """Unix time in seconds; infinite where it never does."""
     rate: str = ""
     """Requests, such as `100/second`; empty: as the settings say."""
@@ -156,7 +157,7 @@ class Keyring:
             self._grants.pop(change.key, None)
             return
         self._grants[change.key] = Grant(
-            id=key.id,
+            key_id=key.id,
             tenant=key.tenant,
             name=key.name,
             scopes=covered(key.scopes),

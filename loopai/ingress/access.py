@@ -1,6 +1,7 @@
 """Which scope each route takes, in one table, and what keeps everybody else out."""
 
 import copy
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.routing import Route
@@ -58,30 +59,46 @@ def name(route: Route) -> str:
     return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.endpoint.__name__}"
 
 
-def guarded(route: Route, callers: authentication.Authenticator) -> Route:
-    """*route* for those only who may use it."""
+def guarded(route: Route) -> Route:
+    """*route* for those only who have its scope."""
     if name(route) in PUBLIC:
         return route
     # A copy: the module's own route serves applications that ask nobody as well.
     kept = copy.copy(route)
-    kept.app = _Guard(route.app, callers, NEEDS.get(name(route), UNLISTED))
+    kept.app = _Guard(route.app, NEEDS.get(name(route), UNLISTED))
     return kept
 
 
 class _Guard:
-    """ASGI: says in the scope who asks, or raises UNAUTHENTICATED or FORBIDDEN."""
+    """ASGI: raises FORBIDDEN for a caller without the scope."""
 
-    def __init__(
-        self, app: ASGIApp, callers: authentication.Authenticator, needs: tuple[Scope, ...]
-    ) -> None:
+    def __init__(self, app: ASGIApp, needs: tuple[Scope, ...]) -> None:
         self._app = app
-        self._callers = callers
         self._needs = needs
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        caller = await self._callers.identify(scope["headers"])
-        identity.require(caller, self._needs, "this")
-        scope[identity.SCOPE_KEY] = caller
+        identity.require(identity.of_scope(scope), self._needs, "this")
+        await self._app(scope, receive, send)
+
+
+class Asked:
+    """ASGI: says in the scope who asks, or raises UNAUTHENTICATED.
+
+    Before the routing: what comes behind it, such as a limit, knows whose request it is.
+    """
+
+    def __init__(
+        self, app: ASGIApp, callers: authentication.Authenticator, routes: Iterable[Route]
+    ) -> None:
+        self._app = app
+        self._callers = callers
+        self._public = [route.path_regex for route in routes if name(route) in PUBLIC]
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or any(path.match(scope["path"]) for path in self._public):
+            await self._app(scope, receive, send)
+            return
+        scope[identity.SCOPE_KEY] = await self._callers.identify(scope["headers"])
         await self._app(scope, receive, _private(send))
 
 

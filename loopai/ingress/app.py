@@ -61,19 +61,21 @@ def build(made: services.Services) -> Starlette:
     )
     routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
     outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
-    # In this order, from the inside: what is kept is given again to whoever may ask for it, and
-    # asking again for it counts as a request; who asks must be known before that is limited.
+    # Behind the guards: what is kept is given again only to whoever might have asked for it.
     routes = [_within(route, lambda app: kept.Kept(app, made)) for route in routes]
-    routes = [_within(route, lambda app: rates.Limited(app, made.limiter)) for route in routes]
-    if (callers := made.callers) is not None:
-        routes = [access.guarded(route, callers) for route in routes]
-        outside = [access.guarded(route, callers) for route in outside]
+    middleware = [Middleware(Observe, made.metrics)]
+    if made.callers is not None:
+        middleware.append(Middleware(access.Asked, made.callers, outside))
+        routes = [access.guarded(route) for route in routes]
+        outside = [access.guarded(route) for route in outside]
+    # Who asks must be known before that is limited.
+    middleware.append(Middleware(rates.Limited, made.limiter))
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
         routes=[Mount(PREFIX, api), *outside],
-        middleware=[Middleware(Observe, made.metrics)],
+        middleware=middleware,
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle
         ),

@@ -1,6 +1,5 @@
 """Who asks: the tenant that a request belongs to, the name that the audit shows, and its scopes."""
 
-import math
 from typing import Final, TypeAlias
 
 from starlette.requests import Request
@@ -17,9 +16,7 @@ Identity: TypeAlias = keys.Grant
 """Everything that a request makes or sees is its tenant's; `created_by` and the history of a
 rollout say its name."""
 
-ANYBODY: Final = Identity(
-    id="", tenant=keys.HOME, name="api", scopes=keys.SCOPES, expires_at=math.inf
-)
+ANYBODY: Final = Identity(tenant=keys.HOME, name="api", scopes=keys.SCOPES)
 """Where nobody is asked who they are."""
 
 

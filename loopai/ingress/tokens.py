@@ -126,7 +126,7 @@ class Issuer:
         # A key's name has no colon: nobody's subject can pass for a key.
         name = f"oidc:{claims['sub']}"
         return identity.Identity(
-            id=name,
+            key_id=name,
             tenant=tenant,
             name=name[:NAME_CHARACTERS_MAX],
             scopes=keys.covered(listed),

@@ -193,7 +193,7 @@ async def test_without_a_sandbox_it_does_not_start(dev):
     ("arguments", "environment", "message"),
     [
         (("--http", "nonsense"), {}, "--http='nonsense': expected HOST:PORT"),
-        (("--http", "192.0.2.1:8080"), {}, "cannot listen on 192.0.2.1:8080"),
+        (("--http", "192.0.2.1:8080"), {"LOOPAI_AUTH": "none"}, "cannot listen on 192.0.2.1:8080"),
         (("--data-dir", "/proc/none"), {}, "data directory /proc/none cannot be written"),
         ((), {"LOOPAI_LOG_LEVEL": "loud"}, "LOOPAI_LOG_LEVEL='loud'"),
     ],

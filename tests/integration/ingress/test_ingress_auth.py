@@ -71,6 +71,13 @@ async def test_strangers_are_told_how_and_nothing_else(closed, anybody, headers)
             assert answer.headers["www-authenticate"] == 'Bearer realm="loopai"'
 
 
+async def test_a_path_that_is_not_there_is_nobodys_business(closed, anybody):
+    """Who asks is found before where the path leads."""
+    for path in ("/nothing", "/api/v1/nothing", "/health/nothing"):
+        problem(await anybody.get(path), "UNAUTHENTICATED")
+        problem(await closed.http.get(path), "NOT_FOUND")
+
+
 async def test_what_is_revoked_or_has_run_out_reads_like_what_never_was(closed, anybody):
     """Nobody learns whether a key exists, or existed."""
     revoked, its = await key_for(closed, "execute")
@@ -124,7 +131,9 @@ async def test_a_key_opens_the_hot_path(closed, anybody, spelling):
         assert answer.json()["output"] == "A"
         order[query] = [each for each in answer.headers if each != "date"]
     assert order[""] == ["content-type", "x-api-version", "content-length"]
-    assert order["?wait=30"] == ["content-length", "content-type", "x-api-version"]
+    assert order["?wait=30"] == [
+        *("content-length", "content-type", "cache-control", "x-api-version")
+    ]
 
 
 async def test_a_revocation_is_felt_on_an_open_connection(closed, anybody):
