@@ -26,6 +26,7 @@ _PLAIN: Final[dict[bytes, frozenset[bytes]]] = {
     b"accept": frozenset({b"*/*", b"application/json", b"application/json, text/plain, */*"}),
     b"content-encoding": frozenset(),
     b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
+    b"origin": frozenset(),
     b"prefer": frozenset(),
     b"x-api-version": frozenset({b"1"}),
 }
