@@ -302,7 +302,10 @@ async def _feed_lines(run: _Run, pieces: _Pieces, counted: Counted | None) -> No
                 piece = await pieces.next()
         except TimeoutError:
             if run.flow.is_idle:
-                run.problem = Problem(code="INPUT_IDLE", message=f"no item came for {idle_s} s")
+                # Not where it is told already that nobody reads.
+                run.problem = run.problem or Problem(
+                    code="INPUT_IDLE", message=f"no item came for {idle_s} s"
+                )
                 break
             continue  # it may well wait for what is on its way
         if not run.is_welcome():

@@ -36,6 +36,7 @@ _PLAIN: Final[dict[bytes, frozenset[bytes]]] = {
     b"content-encoding": frozenset(),
     b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
     b"idempotency-key": frozenset(),
+    b"origin": frozenset(),
     b"prefer": frozenset(),
     b"x-api-version": frozenset({b"1"}),
 }

@@ -194,7 +194,7 @@ def _parsed(text: str) -> rate.Rate:
 
 def _key(who: identity.Identity, kind: Kind) -> str:
     """Whose count it is: a key's, or that of all of a tenant who have none."""
-    return f"{kind}:{who.tenant}:{who.id}"
+    return f"{kind}:{who.tenant}:{who.key_id}"
 
 
 def _reason(kind: Kind, of: rate.Rate, cost: int, left: int) -> str:

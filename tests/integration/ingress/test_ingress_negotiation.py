@@ -17,6 +17,7 @@ REFUSED = {
     "Content-Type: application/x-www-form-urlencoded\r\nOrigin: http://evil.example": (
         "UNSUPPORTED_MEDIA_TYPE"
     ),
+    "Origin: http://evil.example": "UNSUPPORTED_MEDIA_TYPE",
     "Content-Encoding: gzip": "UNSUPPORTED_MEDIA_TYPE",
     "Accept: text/html": "NOT_ACCEPTABLE",
     "Accept: application/json;q=0": "NOT_ACCEPTABLE",
@@ -40,6 +41,7 @@ TAKEN = [
     "Accept: text/html;q=1.0,*/*;q=0.001",
     "Accept: application/json;q=1;x=y",
     "X-Api-Version: 1",
+    "Content-Type: application/json\r\nOrigin: http://dashboard.example",
 ]
 
 
@@ -50,9 +52,8 @@ async def test_what_cannot_be_read_or_answered_is_refused(front: System, way: st
     async with Wire(front) as wire:
         for headers, code in REFUSED.items():
             document = (await wire.say(request(WAYS[way], b"{}", headers))).problem(code)
-            assert headers.partition(":")[0].split("-")[0] in document["detail"] or (
-                "charset" in document["detail"]
-            )
+            named = ("Content-", "charset", "Accept", "X-Api-Version")
+            assert document["detail"].startswith(named)
 
 
 @pytest.mark.parametrize("way", WAYS)
