@@ -181,3 +181,12 @@ def test_the_store_may_be_elsewhere():
     """Its URL goes before the data directory."""
     known = settings.read({"LOOPAI_STORE_URL": "s3://bucket", "LOOPAI_DATA_DIR": "/data"})
     assert known.store == "s3://bucket"
+
+
+def test_a_process_is_one_user_of_the_broker():
+    """Of a creds file and an nkey one would be ignored in silence."""
+    both = {"LOOPAI_NATS_CREDS": "/a", "LOOPAI_NATS_NKEY": "/b"}
+    with pytest.raises(errors.StartupError, match="give one of them"):
+        settings.read(both)
+    known = settings.read({"LOOPAI_NATS_NKEY": "/b", "LOOPAI_NATS_CA": "/c"})
+    assert (known.nats_proof.nkey, known.nats_proof.ca) == ("/b", "/c")
