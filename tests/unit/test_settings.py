@@ -264,3 +264,12 @@ def test_what_is_no_network_stops_the_start(text):
     """A misspelt one must not leave a hole, nor close one that is needed."""
     with pytest.raises(errors.StartupError, match=r"LOOPAI_WEBHOOK_PRIVATE.*expected refused"):
         settings.read({"LOOPAI_WEBHOOK_PRIVATE": text})
+
+
+def test_a_process_is_one_user_of_the_broker():
+    """Of a creds file and an nkey one would be ignored in silence."""
+    both = {"LOOPAI_NATS_CREDS": "/a", "LOOPAI_NATS_NKEY": "/b"}
+    with pytest.raises(errors.StartupError, match="give one of them"):
+        settings.read(both)
+    known = settings.read({"LOOPAI_NATS_NKEY": "/b", "LOOPAI_NATS_CA": "/c"})
+    assert (known.nats_proof.nkey, known.nats_proof.ca) == ("/b", "/c")

@@ -358,3 +358,18 @@ async def test_no_call_is_lost_while_gateways_restart(called: System) -> None:
     records = {r.id: msgspec.json.decode(r.output or b"") for r in await recorded(called)}
     assert records.items() >= done.items()
     assert len(await recorded(called)) == len(records)
+
+
+async def test_a_reason_fits_into_a_header(called: System) -> None:
+    """On one line, in ASCII and cut; the payload has all of it."""
+    name = "é\n" + "x" * 300
+    payload = msgspec.json.encode({"input": "x", name: 1})
+
+    document, headers = await call(called, payload)
+
+    assert document["code"] == "INVALID_REQUEST"
+    assert name in document["detail"]
+    reason = headers["Nats-Service-Error"]
+    assert len(reason) == gateway.REASON_CHARACTERS_MAX
+    assert reason.isascii()
+    assert "\\xe9 xxx" in reason

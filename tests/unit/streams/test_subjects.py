@@ -76,3 +76,31 @@ def test_foreign_subjects_have_no_owner(subject: str) -> None:
     """A subject of another form is an error, never a wrong tenant."""
     with pytest.raises(ValueError, match=r"not a name|expected loopai"):
         subjects.owner(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "tenant", "expected"),
+    [
+        ("_INBOX.abc", "acme", True),
+        ("_INBOX.tenant.acme.abc", "acme", True),
+        ("_INBOX.tenant.acme.abc", "beta", False),
+        ("_INBOX.tenant.acme", "acme", False),
+        ("_INBOX.tenant.a%2Eb.abc", "a.b", True),
+        ("_INBOX.tenant.acmes.abc", "acme", False),
+        ("loopai.v1.reply.ingress.1", "acme", True),
+        ("loopai.v1.call.acme.x", "acme", False),
+        ("$JS.API.INFO", "acme", False),
+        ("mine.>", "acme", False),
+        ("", "acme", False),
+    ],
+)
+def test_answers_go_to_no_subject_of_others(subject: str, tenant: str, *, expected: bool) -> None:
+    """Not to the broker, to us, to many, or into the inbox of another tenant."""
+    assert subjects.is_answerable(subject, tenant) is expected
+
+
+def test_inboxes_of_roles_and_tenants_are_apart() -> None:
+    """Nobody's begin with anybody else's."""
+    assert subjects.inbox("") == "_INBOX"
+    assert subjects.inbox("executor") == "_INBOX.executor"
+    assert subjects.tenant_inbox("a.b") == "_INBOX.tenant.a%2Eb"
