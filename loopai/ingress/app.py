@@ -16,6 +16,7 @@ from loopai.catalog import library, mirror
 from loopai.ingress import (
     artifacts,
     batch,
+    deliveries,
     dispatch,
     execute,
     executions,
@@ -46,6 +47,7 @@ def build(made: services.Services) -> Starlette:
     resources = (
         *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
         webhooks,
+        deliveries,
     )
     routes: list[Route] = [route for each in resources for route in each.routes]
     statuses = (400, 404, 405, 413)

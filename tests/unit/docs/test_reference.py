@@ -16,6 +16,7 @@ from loopai.cli import main
 from loopai.ingress import (
     artifacts,
     batch,
+    deliveries,
     execute,
     executions,
     generate,
@@ -91,7 +92,7 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
         for resource in (
             *(tasks, artifacts, rollouts, generate, execute, executions, batch, health),
-            webhooks,
+            *(webhooks, deliveries),
         )
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
