@@ -8,6 +8,7 @@ from loopai.ingress.describe import shapes
 from loopai.ingress.describe.operation import Answer, Body, Operation
 from loopai.ingress.describe.parameters import (
     DIGEST,
+    IDEMPOTENT,
     IF_MATCH,
     IF_NONE_MATCH,
     OPERATION,
@@ -141,6 +142,7 @@ TASKS: Final = (
         summary="Describe a task",
         text="Only `name` is required. Schemas are JSON Schema (2020-12 unless `$schema` says "
         "otherwise); every example must fit both.",
+        parameters=(IDEMPOTENT,),
         body=Body(type=tasks.CreateTask, example={**_WORDS, **_EXAMPLES}),
         answers=(_task("The task, with its id.", 201, ("ETag", "Location")),),
         errors=("TASK_ALREADY_EXISTS",),
@@ -202,7 +204,7 @@ GENERATION: Final = (
         tag="generation",
         summary="Have a program made from the task's examples",
         text="An empty body means the defaults. With `wait` the answer is 200 if it ends in time.",
-        parameters=(TASK, WAIT),
+        parameters=(TASK, WAIT, IDEMPOTENT),
         body=Body(
             type=generate.Generate,
             example={"engine": "examples", "seed": 0, "activate": True},
@@ -254,7 +256,7 @@ VERSIONS: Final = (
         tag="versions",
         summary="Upload a program as the next version",
         text="It defines `run(input)`, and is loaded and tried in a cell before it is stored.",
-        parameters=(TASK,),
+        parameters=(TASK, IDEMPOTENT),
         body=Body(
             type=artifacts.Upload, example={"code": CODE, "language": "python", "activate": False}
         ),
@@ -341,7 +343,7 @@ VERSIONS: Final = (
         tag="versions",
         summary="Let a version answer from now on",
         text="A draft or a failed version needs `force`.",
-        parameters=(TASK, VERSION, IF_MATCH),
+        parameters=(TASK, VERSION, IF_MATCH, IDEMPOTENT),
         body=Body(type=artifacts.Activate, example={"force": False}, required=False),
         answers=(_rollout("The rollout as it is now."),),
         errors=("TASK_NOT_FOUND", "ARTIFACT_NOT_FOUND", "ARTIFACT_NOT_ACTIVATABLE", *_CHANGED),
@@ -380,7 +382,7 @@ ROLLOUTS: Final = (
         id="promoteCanary",
         tag="rollouts",
         summary="Let the canary answer everybody",
-        parameters=(TASK, IF_MATCH),
+        parameters=(TASK, IF_MATCH, IDEMPOTENT),
         answers=(_rollout("The rollout as it is now."),),
         errors=(
             "TASK_NOT_FOUND",
@@ -396,7 +398,7 @@ ROLLOUTS: Final = (
         id="rollBack",
         tag="rollouts",
         summary="Go back to the version that was active before",
-        parameters=(TASK, IF_MATCH),
+        parameters=(TASK, IF_MATCH, IDEMPOTENT),
         answers=(_rollout("The rollout as it is now."),),
         errors=("TASK_NOT_FOUND", "NO_PREVIOUS_VERSION", *_CHANGED),
     ),

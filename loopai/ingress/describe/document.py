@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from loopai import errors
-from loopai.ingress.describe import catalog, executions, forms, shapes
+from loopai.ingress.describe import catalog, executions, forms, hooks, shapes
 from loopai.ingress.describe.operation import NDJSON, Answer, Body, Operation, Parameter
-from loopai.ingress.describe.parameters import EVERYWHERE, TRACE_ID
+from loopai.ingress.describe.parameters import EVERYWHERE, IDEMPOTENT, TRACE_ID
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *catalog.TASKS,
@@ -21,14 +21,20 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *catalog.ROLLOUTS,
     *executions.EXECUTE,
     *executions.EXECUTIONS,
+    *hooks.EVENTS,
     *executions.BATCHES,
+    *hooks.WEBHOOKS,
+    *hooks.KEYS,
     *executions.STATE,
     *executions.HEALTH,
     *executions.DOCUMENTS,
 )
 ALWAYS: Final = ("MALFORMED_REQUEST", "HEADERS_TOO_LARGE", "REQUEST_TIMEOUT", "INTERNAL")
 """Codes that any request may get."""
-API: Final = ("UNSUPPORTED_VERSION", "INVALID_QUERY", "UNAVAILABLE")
+API: Final = (
+    *("UNSUPPORTED_VERSION", "INVALID_QUERY", "UNAVAILABLE"),
+    *("UNAUTHENTICATED", "FORBIDDEN", "ISSUER_UNAVAILABLE", "RATE_LIMITED"),
+)
 """Codes that any request to the API may get; those of authentication and of limits belong here."""
 WITH_BODY: Final = (
     "MALFORMED_JSON",
@@ -36,16 +42,23 @@ WITH_BODY: Final = (
     "BODY_TOO_LARGE",
     "INVALID_REQUEST",
 )
+WITH_KEY: Final = ("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE", "ANSWER_NOT_KEPT")
+"""Where `Idempotency-Key` is heeded."""
 WITH_PLACE: Final = ("NOT_FOUND", "METHOD_NOT_ALLOWED")
 """Where the path holds a name: one with a slash in it is another path."""
-SECURITY: Final[dict[str, Any]] = {}
-"""Security schemes (OpenAPI), by name; any one of them will do. None yet."""
+SECURITY: Final[dict[str, Any]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "An API key."},
+}
+"""Security schemes (OpenAPI), by name: one of them will do, and none where none is asked for."""
 TAGS: Final = {
     "tasks": "What is to be done: words, schemas, labelled examples.",
     "generation": "Programs made from examples.",
     "versions": "The programs of a task, numbered; what is stored never changes.",
     "rollouts": "Which version answers, for how many, and the way back.",
     "executions": "Inputs in, recorded results out.",
+    "webhooks": "Events posted to whoever subscribes.",
+    "keys": "Who may do what.",
     "state": "What waits, what runs, and how far sites are.",
     "health": "For probes and Prometheus.",
     "documents": "What the API and the bus say of themselves.",
@@ -97,7 +110,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        **({"security": [{name: []} for name in SECURITY]} if SECURITY else {}),
+        **({"security": [{}, *({name: []} for name in SECURITY)]} if SECURITY else {}),
         "paths": paths,
         "components": {
             "schemas": components,
@@ -126,6 +139,8 @@ def codes(of: Operation) -> tuple[str, ...]:
         found.update(API)
     if of.body:
         found.update(WITH_BODY)
+    if IDEMPOTENT in of.parameters:
+        found.update(WITH_KEY)
     if "{" in of.path:
         found.update(WITH_PLACE)
     return tuple(code for code in errors.CODES if code in found)

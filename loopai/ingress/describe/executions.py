@@ -21,6 +21,7 @@ from loopai.ingress.describe.parameters import (
     DIGEST,
     EXECUTION,
     EXECUTION_ID,
+    IDEMPOTENT,
     IF_NONE_MATCH,
     INPUT,
     PREFER,
@@ -111,7 +112,7 @@ EXECUTE: Final = (
         summary="Run a task's program on one input",
         text="Waits for the result, unless `Prefer` or `wait` say otherwise. Only `input` is "
         "required; `timeout_ms` is 1 to 300,000.",
-        parameters=(TASK, WAIT, PREFER),
+        parameters=(TASK, WAIT, PREFER, IDEMPOTENT),
         body=Body(type=execute.Execute, example=_EXECUTE),
         answers=_ANSWERS,
         errors=_WAITED,
@@ -122,7 +123,7 @@ EXECUTE: Final = (
         id="executeTask",
         tag="executions",
         summary="Run a task's program on one input, the task named in the body",
-        parameters=(WAIT, PREFER),
+        parameters=(WAIT, PREFER, IDEMPOTENT),
         body=Body(type=execute.ExecuteTask, example={**_EXECUTE, "task_id": TASK_ID}),
         answers=_ANSWERS,
         errors=_WAITED,
@@ -195,6 +196,7 @@ BATCHES: Final = (
         "and each line of the answer a result, written while items are still being read; the last "
         "line has the `summary`. Lines take their parameters in the query, JSON in the body.",
         parameters=(
+            IDEMPOTENT,
             _of_lines("task_id", "id or name; required.", text()),
             _of_lines("version", "one that need not be the active one.", _COUNT),
             _of_lines("ordered", "`false`: results as they come.", _YES),

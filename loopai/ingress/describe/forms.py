@@ -15,7 +15,17 @@ def components(types: list[Any], template: str) -> tuple[tuple[Any, ...], dict[s
         for field in msgspec.structs.fields(struct):
             if field.type is datetime or datetime in get_args(field.type):
                 _date(properties[field.encode_name])
+    for schema in found.values():
+        for each in schema.get("properties", {}).values():
+            _anchor(each)
     return schemas, found
+
+
+def _anchor(schema: dict[str, Any]) -> None:
+    """Spell the ends of a pattern as JSON Schema does, which has no others."""
+    for each in schema.get("anyOf", [schema]):
+        if "pattern" in each:
+            each["pattern"] = each["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
 
 
 def require_defaults(found: dict[str, Any], *, except_in: Iterable[Any]) -> None:

@@ -62,6 +62,12 @@ IF_NONE_MATCH: Final = Parameter(
     summary="ETags that the caller has: 304 where one of them is current.",
     schema=text(),
 )
+IDEMPOTENT: Final = Parameter(
+    name="Idempotency-Key",
+    where="header",
+    summary="The same request, however often it is sent with this: done once, and one answer.",
+    schema=text(pattern="^[!-~]{1,255}$"),
+)
 PREFER: Final = Parameter(
     name="Prefer",
     where="header",

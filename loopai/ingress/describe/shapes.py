@@ -7,7 +7,7 @@ import msgspec
 
 from loopai import views
 from loopai.errors import FieldError  # its module has the name of a field
-from loopai.ingress import flow, queues
+from loopai.ingress import flow, keys, queues, webhooks
 from streams import messages
 
 
@@ -109,6 +109,25 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ready", "not ready"]
     checks: Checks
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    keys: tuple[keys.KeyView, ...]
+
+
+class Webhooks(msgspec.Struct, frozen=True, kw_only=True):
+    webhooks: tuple[webhooks.WebhookView, ...]
+
+
+class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
+    deliveries: tuple[webhooks.DeliveryView, ...]
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that will be posted."""
+
+    id: str
+    type: str
 
 
 ENDED: Final = (views.ExecutionView, views.DeadView)
