@@ -17,29 +17,18 @@ from loopai.catalog import keys as keyring
 from loopai.catalog import library, mirror
 from loopai.ingress import (
     access,
-    artifacts,
     authentication,
-    batch,
-    deliveries,
     dispatch,
-    execute,
-    executions,
-    generate,
-    health,
     hearing,
     kept,
-    keys,
     negotiation,
     once,
     problems,
     queues,
     rates,
-    rollouts,
+    resources,
     services,
-    sync,
-    tasks,
     tokens,
-    webhooks,
 )
 from loopai.ingress.describe import pages
 from loopai.observe.metrics import IngressMetrics
@@ -47,7 +36,6 @@ from loopai.settings import Settings
 from streams import codec, provision, store, subjects, topology
 from streams.connection import Connection
 
-PREFIX = "/api/v1"
 API_VERSION = (b"x-api-version", b"1")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by name; callers may make up others."""
@@ -55,13 +43,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 def build(made: services.Services) -> Starlette:
     """The application that serves with *made*, which its caller closes after it."""
-    # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
-    resources = (
-        *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
-        *(keys, webhooks, deliveries),
-    )
-    routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
-    outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]
+    routes = [negotiation.negotiated(resources.PREFIX, route) for route in resources.API]
+    outside = [negotiation.negotiated("", route) for route in (*resources.OUTSIDE, *pages.routes)]
     # Behind the guards: what is kept is given again only to whoever might have asked for it.
     routes = [_within(route, lambda app: kept.Kept(app, made)) for route in routes]
     middleware = [Middleware(Observe, made.metrics)]
@@ -75,7 +58,7 @@ def build(made: services.Services) -> Starlette:
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)
     app = Starlette(
-        routes=[Mount(PREFIX, api), *outside],
+        routes=[Mount(resources.PREFIX, api), *outside],
         middleware=middleware,
         exception_handlers=dict.fromkeys(
             (errors.ApiError, ClientDisconnect, *problems.TRANSLATED, *statuses), problems.handle

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from loopai import errors
-from loopai.ingress.describe import document
+from loopai.ingress.describe import document, rights
 from loopai.ingress.describe.operation import Answer, Operation
 
 _HEAD = """\
@@ -33,16 +33,19 @@ def _operation(of: Operation) -> str:
     lines = [f"### {of.summary}\n", f"`{of.method} {of.path}`\n"]
     if of.text:
         lines.append(f"{of.text}\n")
-    if of.parameters:
+    lines.append(f"{rights.permission(of)}\n")
+    taken = document.parameters(of)
+    if taken:
         lines.append("| parameter | in | |\n|---|---|---|")
-        lines += [f"| `{each.name}` | {each.where} | {each.summary} |" for each in of.parameters]
+        lines += [f"| `{each.name}` | {each.where} | {each.summary} |" for each in taken]
         lines.append("")
     if of.body:
         media = " or ".join(f"`{each}`" for each in of.body.media)
         optional = "" if of.body.required else ", or nothing"
         lines += [f"Takes {media}{optional}, such as\n", _shown(of.body.example)]
     lines += ["| status | |\n|---|---|", *map(_answer, of.answers)]
-    own = [code for code in document.codes(of) if code not in document.ALWAYS + document.API]
+    common = document.ALWAYS + (document.API if of.is_api else ())
+    own = [code for code in document.codes(of) if code not in common]
     by_status = sorted(own, key=lambda code: errors.CODES[code].status)
     for status, codes in groupby(by_status, key=lambda code: errors.CODES[code].status):
         lines.append(f"| {status} | {_listed(codes)} |")
@@ -50,8 +53,9 @@ def _operation(of: Operation) -> str:
 
 
 def _answer(of: Answer) -> str:
+    also = " Also as `text/event-stream`." if of.as_events and of.type else ""
     headers = "".join(f", `{each}`" for each in of.headers)
-    return f"| {of.status} | {of.summary}{' With' + headers[1:] + '.' if headers else ''} |"
+    return f"| {of.status} | {of.summary}{' With' + headers[1:] + '.' if headers else ''}{also} |"
 
 
 def _shown(example: Any) -> str:  # any: JSON

@@ -4,13 +4,13 @@ from typing import Any, Final
 
 from loopai.catalog import rollouts as changes
 from loopai.ingress import artifacts, generate, tasks
-from loopai.ingress.describe import shapes
+from loopai.ingress.describe import follow, shapes
 from loopai.ingress.describe.operation import Answer, Body, Operation
 from loopai.ingress.describe.parameters import (
     DIGEST,
-    IDEMPOTENT,
     IF_MATCH,
     IF_NONE_MATCH,
+    LAST_EVENT_ID,
     OPERATION,
     OPERATION_ID,
     PROGRAM_ID,
@@ -142,7 +142,6 @@ TASKS: Final = (
         summary="Describe a task",
         text="Only `name` is required. Schemas are JSON Schema (2020-12 unless `$schema` says "
         "otherwise); every example must fit both.",
-        parameters=(IDEMPOTENT,),
         body=Body(type=tasks.CreateTask, example={**_WORDS, **_EXAMPLES}),
         answers=(_task("The task, with its id.", 201, ("ETag", "Location")),),
         errors=("TASK_ALREADY_EXISTS",),
@@ -204,7 +203,7 @@ GENERATION: Final = (
         tag="generation",
         summary="Have a program made from the task's examples",
         text="An empty body means the defaults. With `wait` the answer is 200 if it ends in time.",
-        parameters=(TASK, WAIT, IDEMPOTENT),
+        parameters=(TASK, WAIT),
         body=Body(
             type=generate.Generate,
             example={"engine": "examples", "seed": 0, "activate": True},
@@ -234,18 +233,20 @@ GENERATION: Final = (
         id="getOperation",
         tag="generation",
         summary="Look an operation up",
-        text="Kept for a week.",
-        parameters=(OPERATION, WAIT),
+        text="Kept for a week. With `Accept: text/event-stream` the same as its events.",
+        parameters=(OPERATION, WAIT, LAST_EVENT_ID),
         answers=(
             Answer(
                 status=200,
                 summary="The operation as it is, or as it is after `wait` seconds.",
                 type=messages.Operation,
                 example=_ENDED,
+                as_events=follow.OF_OPERATION,
                 headers=("Location",),
             ),
+            follow.NOTHING_MORE,
         ),
-        errors=("OPERATION_NOT_FOUND",),
+        errors=("OPERATION_NOT_FOUND", "OVERLOADED"),
     ),
 )
 VERSIONS: Final = (
@@ -256,7 +257,7 @@ VERSIONS: Final = (
         tag="versions",
         summary="Upload a program as the next version",
         text="It defines `run(input)`, and is loaded and tried in a cell before it is stored.",
-        parameters=(TASK, IDEMPOTENT),
+        parameters=(TASK,),
         body=Body(
             type=artifacts.Upload, example={"code": CODE, "language": "python", "activate": False}
         ),
@@ -343,7 +344,7 @@ VERSIONS: Final = (
         tag="versions",
         summary="Let a version answer from now on",
         text="A draft or a failed version needs `force`.",
-        parameters=(TASK, VERSION, IF_MATCH, IDEMPOTENT),
+        parameters=(TASK, VERSION, IF_MATCH),
         body=Body(type=artifacts.Activate, example={"force": False}, required=False),
         answers=(_rollout("The rollout as it is now."),),
         errors=("TASK_NOT_FOUND", "ARTIFACT_NOT_FOUND", "ARTIFACT_NOT_ACTIVATABLE", *_CHANGED),
@@ -382,7 +383,7 @@ ROLLOUTS: Final = (
         id="promoteCanary",
         tag="rollouts",
         summary="Let the canary answer everybody",
-        parameters=(TASK, IF_MATCH, IDEMPOTENT),
+        parameters=(TASK, IF_MATCH),
         answers=(_rollout("The rollout as it is now."),),
         errors=(
             "TASK_NOT_FOUND",
@@ -398,7 +399,7 @@ ROLLOUTS: Final = (
         id="rollBack",
         tag="rollouts",
         summary="Go back to the version that was active before",
-        parameters=(TASK, IF_MATCH, IDEMPOTENT),
+        parameters=(TASK, IF_MATCH),
         answers=(_rollout("The rollout as it is now."),),
         errors=("TASK_NOT_FOUND", "NO_PREVIOUS_VERSION", *_CHANGED),
     ),

@@ -10,18 +10,19 @@ from typing import Any, Final
 import msgspec
 
 from loopai import errors
-from loopai.ingress.describe import catalog, executions, forms, hooks, shapes
-from loopai.ingress.describe.operation import NDJSON, Answer, Body, Operation, Parameter
+from loopai.ingress.describe import catalog, executions, forms, hooks, rights, shapes
+from loopai.ingress.describe.operation import EVENTS, NDJSON, Answer, Body, Operation, Parameter
 from loopai.ingress.describe.parameters import EVERYWHERE, IDEMPOTENT, TRACE_ID
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *catalog.TASKS,
     *catalog.GENERATION,
+    *hooks.OF_OPERATIONS,
     *catalog.VERSIONS,
     *catalog.ROLLOUTS,
     *executions.EXECUTE,
     *executions.EXECUTIONS,
-    *hooks.EVENTS,
+    *hooks.OF_EXECUTIONS,
     *executions.BATCHES,
     *hooks.WEBHOOKS,
     *hooks.KEYS,
@@ -31,11 +32,13 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 )
 ALWAYS: Final = ("MALFORMED_REQUEST", "HEADERS_TOO_LARGE", "REQUEST_TIMEOUT", "INTERNAL")
 """Codes that any request may get."""
+GUARDED: Final = ("UNAUTHENTICATED", "FORBIDDEN", "ISSUER_UNAVAILABLE")
+"""Codes that any request may get where one must say who one is."""
 API: Final = (
-    *("UNSUPPORTED_VERSION", "INVALID_QUERY", "UNAVAILABLE"),
-    *("UNAUTHENTICATED", "FORBIDDEN", "ISSUER_UNAVAILABLE", "RATE_LIMITED"),
+    *("UNSUPPORTED_VERSION", "INVALID_QUERY", "UNAVAILABLE", "RATE_LIMITED"),
+    *GUARDED,
 )
-"""Codes that any request to the API may get; those of authentication and of limits belong here."""
+"""Codes that any request to the API may get."""
 WITH_BODY: Final = (
     "MALFORMED_JSON",
     "UNSUPPORTED_MEDIA_TYPE",
@@ -50,7 +53,7 @@ SECURITY: Final[dict[str, Any]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
     "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "An API key."},
 }
-"""Security schemes (OpenAPI), by name: one of them will do, and none where none is asked for."""
+"""Security schemes (OpenAPI), by name: one of them will do."""
 TAGS: Final = {
     "tasks": "What is to be done: words, schemas, labelled examples.",
     "generation": "Programs made from examples.",
@@ -63,6 +66,8 @@ TAGS: Final = {
     "health": "For probes and Prometheus.",
     "documents": "What the API and the bus say of themselves.",
 }
+REPLAYED: Final = "Idempotent-Replayed"
+_COUNT: Final = {"type": "integer", "minimum": 0}
 HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "X-Api-Version": ("The version of the API that answers.", {"type": "string", "enum": ["1"]}),
     "ETag": ("The revision, or the digest, of what is answered.", {"type": "string"}),
@@ -71,7 +76,14 @@ HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "Preference-Applied": ("What was heeded of `Prefer`.", {"type": "string"}),
     "Retry-After": ("Seconds to wait before trying again.", {"type": "integer", "minimum": 0}),
     "Allow": ("The methods of this path.", {"type": "string"}),
+    "WWW-Authenticate": ("What credential or scope is asked for (RFC 6750).", {"type": "string"}),
+    REPLAYED: ("`true`: the answer that was given before.", {"type": "string", "enum": ["true"]}),
+    "RateLimit-Limit": ("What the caller may send; none where there is no limit.", _COUNT),
+    "RateLimit-Remaining": ("What is left of it.", _COUNT),
+    "RateLimit-Reset": ("Seconds until all of it is back.", _COUNT),
 }
+LIMITS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+"""Headers that any answer of the API has where the caller has a rate or a quota."""
 PROBLEM: Final = "application/problem+json"
 SchemaOf = Callable[[Any], dict[str, Any]]  # any: a type; JSON Schema is
 _REF: Final = "#/components/schemas/{name}"
@@ -110,7 +122,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        **({"security": [{}, *({name: []} for name in SECURITY)]} if SECURITY else {}),
+        "security": [{name: []} for name in SECURITY],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -119,7 +131,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
                 name: {"description": text, "schema": schema}
                 for name, (text, schema) in HEADERS.items()
             },
-            **({"securitySchemes": SECURITY} if SECURITY else {}),
+            "securitySchemes": SECURITY,
         },
     }
     # There and back: defaults that are tuples are no JSON yet.
@@ -137,9 +149,11 @@ def codes(of: Operation) -> tuple[str, ...]:
         found.add("NOT_ACCEPTABLE")
     if of.is_api:
         found.update(API)
+    if rights.scopes(of):
+        found.update(GUARDED)
     if of.body:
         found.update(WITH_BODY)
-    if IDEMPOTENT in of.parameters:
+    if of.is_keyed:
         found.update(WITH_KEY)
     if "{" in of.path:
         found.update(WITH_PLACE)
@@ -157,6 +171,11 @@ def example(code: str) -> dict[str, Any]:  # any: a problem document is
         "code": code,
         "trace_id": TRACE_ID,
     }
+
+
+def parameters(of: Operation) -> tuple[Parameter, ...]:
+    """All that *of* takes, but for what every operation of the API does."""
+    return (*of.parameters, *((IDEMPOTENT,) if of.is_keyed else ()))
 
 
 def _bodies(paths: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -177,9 +196,13 @@ def _types() -> list[Any]:
 
 
 def _operation(of: Operation, schema_of: SchemaOf) -> dict[str, Any]:
-    parameters = (*of.parameters, *(EVERYWHERE if of.is_api else ()))
-    responses = {str(one.status): _answer(one, schema_of) for one in of.answers}
-    for status, response in _problems(codes(of)):
+    taken = (*parameters(of), *(EVERYWHERE if of.is_api else ()))
+    always = ("X-Api-Version", *(LIMITS if of.is_api else ()))
+    responses = {
+        str(one.status): _answer(one, schema_of, (*always, *((REPLAYED,) if of.is_keyed else ())))
+        for one in of.answers
+    }
+    for status, response in _problems(codes(of), always):
         if status in responses:  # of a probe, whose 503 is no problem document only
             responses[status]["content"].update(response["content"])
         else:
@@ -188,13 +211,15 @@ def _operation(of: Operation, schema_of: SchemaOf) -> dict[str, Any]:
         "operationId": of.id,
         "tags": [of.tag],
         "summary": of.summary,
-        "description": of.text,
-        "parameters": [_parameter(each) for each in parameters],
+        "description": "\n\n".join(filter(None, (of.text, rights.permission(of)))),
+        "parameters": [_parameter(each) for each in taken],
         "responses": dict(sorted(responses.items())),
     }
     if of.body:
         described["requestBody"] = _body(of.body, schema_of)
-    return {name: value for name, value in described.items() if value}
+    found = {name: value for name, value in described.items() if value}
+    needed = rights.scopes(of)
+    return {**found, "x-scopes": needed} if needed else {**found, "security": []}
 
 
 def _parameter(of: Parameter) -> dict[str, Any]:
@@ -218,19 +243,22 @@ def _body(of: Body, schema_of: SchemaOf) -> dict[str, Any]:
     return {"required": of.required, "content": content}
 
 
-def _answer(of: Answer, schema_of: SchemaOf) -> dict[str, Any]:
+def _answer(of: Answer, schema_of: SchemaOf, always: tuple[str, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "description": of.summary,
-        "headers": _headers("X-Api-Version", *of.headers),
+        "headers": _headers(*always, *of.headers),
     }
+    content: dict[str, Any] = {}
     if of.type is not None:
-        described["content"] = {
+        content = {
             media: _lines([*of.example["results"], {"summary": "…"}])
             if media == NDJSON
             else {"schema": schema_of(of.type), "example": of.example}
             for media in of.media
         }
-    return described
+    if of.as_events:
+        content[EVENTS] = {"schema": {"type": "string"}, "example": of.as_events}
+    return {**described, "content": content} if content else described
 
 
 def _lines(of: Iterable[Any]) -> dict[str, Any]:
@@ -239,16 +267,18 @@ def _lines(of: Iterable[Any]) -> dict[str, Any]:
     return {"schema": {"type": "string"}, "example": example}
 
 
-def _problems(of: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _problems(of: Iterable[str], always: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     by_status: dict[int, list[str]] = {}
     for code in of:
         by_status.setdefault(errors.CODES[code].status, []).append(code)
     for status, found in by_status.items():
-        headers = ["X-Api-Version"]
+        headers = [*always]
         if status in {http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.TOO_MANY_REQUESTS}:
             headers.append("Retry-After")
         if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append("Allow")
+        if status in {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}:
+            headers.append("WWW-Authenticate")
         schema = {
             "allOf": [
                 {"$ref": _REF.format(name=shapes.ProblemDocument.__name__)},

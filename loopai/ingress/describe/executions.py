@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from loopai import views
 from loopai.ingress import batch, execute, flow
-from loopai.ingress.describe import shapes
+from loopai.ingress.describe import follow, shapes
 from loopai.ingress.describe.operation import (
     HTML,
     JSON,
@@ -21,9 +21,9 @@ from loopai.ingress.describe.parameters import (
     DIGEST,
     EXECUTION,
     EXECUTION_ID,
-    IDEMPOTENT,
     IF_NONE_MATCH,
     INPUT,
+    LAST_EVENT_ID,
     PREFER,
     PROGRAM_ID,
     TASK,
@@ -112,7 +112,7 @@ EXECUTE: Final = (
         summary="Run a task's program on one input",
         text="Waits for the result, unless `Prefer` or `wait` say otherwise. Only `input` is "
         "required; `timeout_ms` is 1 to 300,000.",
-        parameters=(TASK, WAIT, PREFER, IDEMPOTENT),
+        parameters=(TASK, WAIT, PREFER),
         body=Body(type=execute.Execute, example=_EXECUTE),
         answers=_ANSWERS,
         errors=_WAITED,
@@ -123,7 +123,7 @@ EXECUTE: Final = (
         id="executeTask",
         tag="executions",
         summary="Run a task's program on one input, the task named in the body",
-        parameters=(WAIT, PREFER, IDEMPOTENT),
+        parameters=(WAIT, PREFER),
         body=Body(type=execute.ExecuteTask, example={**_EXECUTE, "task_id": TASK_ID}),
         answers=_ANSWERS,
         errors=_WAITED,
@@ -136,16 +136,19 @@ EXECUTIONS: Final = (
         id="getExecution",
         tag="executions",
         summary="Look an execution up",
-        parameters=(EXECUTION, WAIT),
+        text="With `Accept: text/event-stream` the same as its events.",
+        parameters=(EXECUTION, WAIT, LAST_EVENT_ID),
         answers=(
             Answer(
                 status=200,
                 summary="How it ended, with its input; or that it is queued.",
                 type=shapes.LOOKED,
                 example={**_RAN, "input": INPUT},
+                as_events=follow.OF_EXECUTION,
             ),
+            follow.NOTHING_MORE,
         ),
-        errors=("EXECUTION_NOT_FOUND",),
+        errors=("EXECUTION_NOT_FOUND", "OVERLOADED"),
     ),
     Operation(
         method="DELETE",
@@ -174,7 +177,7 @@ EXECUTIONS: Final = (
                 example={**_RAN, "status": "cancelled", "output": None, "input": INPUT},
             ),
         ),
-        errors=("EXECUTION_NOT_FOUND", "EXECUTION_ENDED"),
+        errors=("EXECUTION_NOT_FOUND", "EXECUTION_ENDED", "OVERLOADED"),
     ),
 )
 
@@ -194,9 +197,10 @@ BATCHES: Final = (
         summary="Run a task's program on many inputs",
         text="As JSON, or as lines: with `application/x-ndjson` each line of the body is an item "
         "and each line of the answer a result, written while items are still being read; the last "
-        "line has the `summary`. Lines take their parameters in the query, JSON in the body.",
+        "line has the `summary`. With `Accept: text/event-stream` either is answered as events: "
+        "`result`s as they come, then the `summary`. Lines take their parameters in the query, "
+        "JSON in the body.",
         parameters=(
-            IDEMPOTENT,
             _of_lines("task_id", "id or name; required.", text()),
             _of_lines("version", "one that need not be the active one.", _COUNT),
             _of_lines("ordered", "`false`: results as they come.", _YES),
@@ -220,6 +224,7 @@ BATCHES: Final = (
                 type=shapes.BatchAnswer,
                 example={"results": [_RESULT], **_SUMMARY},
                 media=(JSON, NDJSON),
+                as_events=follow.OF_BATCH,
             ),
         ),
         errors=(

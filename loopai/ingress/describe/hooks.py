@@ -4,12 +4,13 @@ from typing import Any, Final
 
 from loopai.ingress import keys, webhooks
 from loopai.ingress.describe import shapes
+from loopai.ingress.describe.follow import NOTHING_MORE, OF_EXECUTION, OF_OPERATION
 from loopai.ingress.describe.operation import Answer, Body, Operation, Parameter, text
 from loopai.ingress.describe.parameters import (
     EXECUTION,
     EXECUTION_ID,
-    IDEMPOTENT,
     IF_MATCH,
+    LAST_EVENT_ID,
     OPERATION,
     TIME,
 )
@@ -72,12 +73,6 @@ _HOOK_ID: Final = _id("webhook", "a webhook")
 _TENANT: Final = Parameter(
     name="tenant", where="query", summary="Whose keys; one's own without it.", schema=text()
 )
-_LAST: Final = Parameter(
-    name="Last-Event-ID",
-    where="header",
-    summary="The event that the caller had last; what came before is not told again.",
-    schema=text(),
-)
 
 
 def _gives(status: int, summary: str, kind: Any, example: Any, *headers: str) -> Answer:
@@ -92,7 +87,6 @@ KEYS: Final = (
         tag="keys",
         summary="Make an API key",
         text="Its text is in this answer and nowhere else.",
-        parameters=(IDEMPOTENT,),
         body=Body(type=keys.CreateKey, example={"name": "ci", "scopes": ["execute"]}),
         answers=(
             _gives(201, "The key.", keys.NewKeyView, {**_KEY, "key": "loopai_…"}, "Cache-Control"),
@@ -133,7 +127,6 @@ WEBHOOKS: Final = (
         tag="webhooks",
         summary="Have events posted to a URL",
         text="Without a `secret` one is made; it is in this answer and nowhere else.",
-        parameters=(IDEMPOTENT,),
         body=Body(
             type=webhooks.CreateWebhook,
             example={"url": "https://example.org/loopai", "events": ["artifact.activated"]},
@@ -186,7 +179,7 @@ WEBHOOKS: Final = (
         id="pingWebhook",
         tag="webhooks",
         summary="Post a test event",
-        parameters=(_HOOK_ID, IDEMPOTENT),
+        parameters=(_HOOK_ID,),
         answers=(_SENT,),
         errors=("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED", "BACKLOG_FULL"),
     ),
@@ -206,42 +199,29 @@ WEBHOOKS: Final = (
         id="redeliver",
         tag="webhooks",
         summary="Post an event once more",
-        parameters=(_HOOK_ID, _id("delivery", "a delivery"), IDEMPOTENT),
+        parameters=(_HOOK_ID, _id("delivery", "a delivery")),
         answers=(_SENT,),
         errors=("WEBHOOK_NOT_FOUND", "DELIVERY_NOT_FOUND", "WEBHOOK_DISABLED", "BACKLOG_FULL"),
     ),
 )
 
 
-def _events(path: str, of: Parameter, id_: str, summary: str, code: str) -> Operation:
+def _events(of: Parameter, id_: str, code: str, shown: str) -> Operation:
     return Operation(
         method="GET",
-        path=path,
+        path=f"/api/v1/{of.name}s/{{{of.name}}}/events",
         id=id_,
-        tag="executions",
-        summary=summary,
-        parameters=(of, _LAST),
+        tag="executions" if of is EXECUTION else "generation",
+        summary=f"Follow an {of.name}",
+        text="What has happened, and then what happens, until its end or for an hour.",
+        parameters=(of, LAST_EVENT_ID),
         answers=(
-            Answer(
-                status=200,
-                summary="Server-Sent Events, until the end.",
-                type=str,
-                example="event: queued\nid: queued\ndata: {}\n\n",
-                media=("text/event-stream",),
-            ),
-            Answer(status=204, summary="There is nothing more to tell."),
+            Answer(status=200, summary="Server-Sent Events, until the end.", as_events=shown),
+            NOTHING_MORE,
         ),
         errors=(code, "OVERLOADED"),
     )
 
 
-EVENTS: Final = (
-    _events(
-        "/api/v1/executions/{execution}/events", EXECUTION, "followExecution",
-        "Follow an execution", "EXECUTION_NOT_FOUND",
-    ),
-    _events(
-        "/api/v1/operations/{operation}/events", OPERATION, "followOperation",
-        "Follow an operation", "OPERATION_NOT_FOUND",
-    ),
-)  # fmt: skip
+OF_EXECUTIONS: Final = (_events(EXECUTION, "followExecution", "EXECUTION_NOT_FOUND", OF_EXECUTION),)
+OF_OPERATIONS: Final = (_events(OPERATION, "followOperation", "OPERATION_NOT_FOUND", OF_OPERATION),)

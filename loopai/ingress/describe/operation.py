@@ -4,8 +4,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from loopai.ingress import events
+
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+EVENTS: Final = events.MEDIA_TYPE
 TEXT: Final = "text/plain"
 HTML: Final = "text/html"
 
@@ -35,6 +38,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """None: no body. Several in a tuple: one of them."""
     example: Any = None  # any: of that type
     media: tuple[str, ...] = (JSON,)
+    as_events: str = ""
+    """An example of it as Server-Sent Events, where `Accept` may ask for them."""
     headers: tuple[str, ...] = ()
     """Names in `document.HEADERS`."""
 
@@ -64,7 +69,19 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gives(self) -> frozenset[str]:
         """Media types that it answers with when all is well; empty where there is no body."""
-        return frozenset(media for answer in self.answers if answer.type for media in answer.media)
+        return frozenset(
+            media
+            for answer in self.answers
+            for media in (
+                *(answer.media if answer.type else ()),
+                *((EVENTS,) if answer.as_events else ()),
+            )
+        )
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether `Idempotency-Key` is heeded."""
+        return self.is_api and self.method == "POST"
 
 
 def text(*, pattern: str = "", **more: Any) -> dict[str, Any]:  # any: JSON Schema is

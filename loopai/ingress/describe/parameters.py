@@ -68,6 +68,12 @@ IDEMPOTENT: Final = Parameter(
     summary="The same request, however often it is sent with this: done once, and one answer.",
     schema=text(pattern="^[!-~]{1,255}$"),
 )
+LAST_EVENT_ID: Final = Parameter(
+    name="Last-Event-ID",
+    where="header",
+    summary="Of events: the last that the caller has had; what came before is not told again.",
+    schema=text(),
+)
 PREFER: Final = Parameter(
     name="Prefer",
     where="header",
