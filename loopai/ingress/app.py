@@ -20,6 +20,7 @@ from loopai.ingress import (
     artifacts,
     authentication,
     batch,
+    deliveries,
     dispatch,
     execute,
     executions,
@@ -57,7 +58,7 @@ def build(made: services.Services) -> Starlette:
     # `execute` comes before `tasks`: `/tasks/execute` must not be read as a task's name.
     resources = (
         *(execute, tasks, artifacts, rollouts, generate, executions, batch, queues, sync),
-        *(keys, webhooks),
+        *(keys, webhooks, deliveries),
     )
     routes = [negotiation.negotiated(PREFIX, route) for each in resources for route in each.routes]
     outside = [negotiation.negotiated("", route) for route in (*health.routes, *pages.routes)]

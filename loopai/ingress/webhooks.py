@@ -1,4 +1,4 @@
-"""`/api/v1/webhooks`: who is told of what; what was delivered to them, and once more."""
+"""`/api/v1/webhooks`: who is told of what."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
@@ -10,14 +10,12 @@ from starlette.routing import Route
 
 from loopai import errors
 from loopai.ingress import bodies, identity, preconditions, services
-from loopai.webhooks import happenings, signature, subscriptions, target
+from loopai.webhooks import signature, subscriptions, target
 from streams import ids
-from streams.messages import Webhook, WebhookAttempt, WebhookDelivery, WebhookEvent
+from streams.messages import Webhook, WebhookEvent
 
 FORMER_SECRET: Final = timedelta(hours=24)
 """How long the secret before the last one still signs."""
-LIST_MAX: Final = 100
-"""Deliveries in one answer; the history has 200 attempts."""
 
 Description = Annotated[str, msgspec.Meta(max_length=1_000)]
 Events = Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=32)]
@@ -63,28 +61,6 @@ class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
     """Only in the answer to the request that made it."""
 
 
-class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
-    number: int
-    at: datetime
-    status_code: int | None
-    error: str
-    response: str
-    duration_ms: float
-
-
-class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One event for the webhook, and how often it was posted."""
-
-    id: str
-    type: str
-    status: str
-    """`succeeded`, `retrying` or `failed`."""
-    created_at: datetime
-    next_attempt_at: datetime | None
-    attempts: list[AttemptView]
-    """The oldest first."""
-
-
 _create = msgspec.json.Decoder(CreateWebhook)
 _patch = msgspec.json.Decoder(PatchWebhook)
 
@@ -115,12 +91,12 @@ async def create(request: Request) -> Response:
 
 
 async def list_all(request: Request) -> Response:
-    found = await _kept(request).list_all(identity.of(request).tenant)
+    found = await kept(request).list_all(identity.of(request).tenant)
     return bodies.json({"webhooks": [_view(each) for each in found]})
 
 
 async def get(request: Request) -> Response:
-    return _answer(await _entry(request))
+    return _answer(await entry(request))
 
 
 async def patch(request: Request) -> Response:
@@ -145,17 +121,17 @@ async def patch(request: Request) -> Response:
         more = _enabled(webhook, fields, now) | _signed(webhook, secret, now)
         return msgspec.structs.replace(webhook, **fields, **more, updated_at=now)
 
-    entry = await _kept(request).change(
+    found = await kept(request).change(
         identity.of(request).tenant,
         request.path_params["webhook"],
         changed,
         revision=preconditions.if_match(request),
     )
-    return _answer(entry, secret=secret)
+    return _answer(found, secret=secret)
 
 
 async def delete(request: Request) -> Response:
-    await _kept(request).delete(
+    await kept(request).delete(
         identity.of(request).tenant,
         request.path_params["webhook"],
         revision=preconditions.if_match(request),
@@ -163,47 +139,13 @@ async def delete(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def ping(request: Request) -> Response:
-    """Post a test event; whether it arrives, the history says."""
-    webhook = _require_enabled((await _entry(request)).value)
-    made = happenings.ping(webhook, datetime.now(UTC))
-    return await _send(request, webhook, made, message_id=made.id)
-
-
-async def deliveries(request: Request) -> Response:
-    webhook = (await _entry(request)).value
-    attempts = await _kept(request).attempts(webhook.tenant, webhook.id)
-    return bodies.json({"deliveries": _deliveries(attempts)[:LIST_MAX]})
-
-
-async def redeliver(request: Request) -> Response:
-    """Post it again, with the same id and a schedule of its own."""
-    webhook = _require_enabled((await _entry(request)).value)
-    wanted = request.path_params["delivery"]
-    attempts = await _kept(request).attempts(webhook.tenant, webhook.id)
-    found = next((each.delivery for each in attempts if each.delivery.id == wanted), None)
-    if found is None:
-        raise errors.ApiError(
-            "DELIVERY_NOT_FOUND", f"the history has no delivery {wanted[:64]!r} any more"
-        )
-    made = msgspec.structs.replace(found, attempt=1, due_at=None)
-    return await _send(request, webhook, made, message_id=f"{made.id}:{ids.new()}")
-
-
-async def _send(
-    request: Request, webhook: Webhook, made: WebhookDelivery, *, message_id: str
-) -> Response:
-    await _kept(request).send(webhook.tenant, made, message_id=message_id)
-    location = f"/api/v1/webhooks/{webhook.id}/deliveries"
-    return bodies.json({"id": made.id, "type": made.type}, 202, {"Location": location})
-
-
-def _kept(request: Request) -> subscriptions.Subscriptions:
+def kept(request: Request) -> subscriptions.Subscriptions:
     return subscriptions.Subscriptions(services.of(request).connection)
 
 
-async def _entry(request: Request) -> subscriptions.Entry:
-    return await _kept(request).get(identity.of(request).tenant, request.path_params["webhook"])
+async def entry(request: Request) -> subscriptions.Entry:
+    """The webhook that the path names. WEBHOOK_NOT_FOUND."""
+    return await kept(request).get(identity.of(request).tenant, request.path_params["webhook"])
 
 
 async def _task(request: Request, reference: str | None) -> str | None:
@@ -257,15 +199,6 @@ def _signed(webhook: Webhook, secret: str | None, now: datetime) -> dict[str, ob
     }
 
 
-def _require_enabled(webhook: Webhook) -> Webhook:
-    if not webhook.enabled:
-        why = f" ({webhook.disabled_reason})" if webhook.disabled_reason else ""
-        raise errors.ApiError(
-            "WEBHOOK_DISABLED", f'the webhook is disabled{why}; PATCH it with {{"enabled": true}}'
-        )
-    return webhook
-
-
 def _answer(entry: subscriptions.Entry, secret: str | None = None) -> Response:
     return bodies.json(
         _view(entry.value, secret=secret), headers=preconditions.etag(entry.revision)
@@ -289,35 +222,6 @@ def _view(webhook: Webhook, secret: str | None = None) -> WebhookView:
     )
 
 
-def _deliveries(attempts: list[WebhookAttempt]) -> list[DeliveryView]:
-    """*attempts* by what they were of; what was posted last comes first."""
-    grouped: dict[str, list[WebhookAttempt]] = {}
-    for each in attempts:
-        grouped.setdefault(each.delivery.id, []).append(each)
-    latest = sorted(grouped.values(), key=lambda group: group[-1].at, reverse=True)
-    return [
-        DeliveryView(
-            id=group[-1].delivery.id,
-            type=group[-1].delivery.type,
-            status=group[-1].outcome,
-            created_at=group[-1].delivery.created_at,
-            next_attempt_at=group[-1].next_at,
-            attempts=[
-                AttemptView(
-                    number=each.delivery.attempt,
-                    at=each.at,
-                    status_code=each.status_code,
-                    error=each.error,
-                    response=each.response,
-                    duration_ms=each.duration_ms,
-                )
-                for each in group
-            ],
-        )
-        for group in latest
-    ]
-
-
 _ONE: Final = "/webhooks/{webhook}"
 
 routes = [
@@ -326,7 +230,4 @@ routes = [
     Route(_ONE, get, methods=["GET"]),
     Route(_ONE, patch, methods=["PATCH"]),
     Route(_ONE, delete, methods=["DELETE"]),
-    Route(f"{_ONE}/ping", ping, methods=["POST"]),
-    Route(f"{_ONE}/deliveries", deliveries, methods=["GET"]),
-    Route(f"{_ONE}/deliveries/{{delivery}}/redeliver", redeliver, methods=["POST"]),
 ]

@@ -85,5 +85,38 @@ REMEDIES: Final = {
         "[stores](../how-to/stores.md#when-something-is-wrong). Wait for `Retry-After`, then "
         "try again: nothing was stored. An execution that ends with it was tried five times."
     ),
+    "UNAUTHENTICATED": (
+        "Send an API key, or a token of the issuer, as [secure](../how-to/secure.md) shows. "
+        "Whether a key is unknown, revoked or has expired is not said."
+    ),
+    "FORBIDDEN": ("`scope` names it. Ask an admin of the tenant for a key that has it."),
+    "KEY_NOT_FOUND": ("`GET /api/v1/keys` lists them."),
+    "WEBHOOK_NOT_FOUND": ("`GET /api/v1/webhooks` lists them."),
+    "DELIVERY_NOT_FOUND": ("It has the last 200 attempts, of seven days."),
+    "TOO_MANY_KEYS": ("Revoke one that nobody needs; what has ended makes room by itself."),
+    "IDEMPOTENCY_KEY_IN_USE": (
+        "Ask again after `Retry-After`. An execution never gives this: its second caller "
+        "waits with the first."
+    ),
+    "ANSWER_NOT_KEPT": (
+        "It held a secret, or more than 1 MiB, or RECORDS, full, has dropped the record of "
+        "`execution_id`. Nothing was done again; look at what the first request made."
+    ),
+    "WEBHOOK_DISABLED": (
+        '`PATCH` it with `{"enabled": true}`; `disabled_reason` says why it was disabled by itself.'
+    ),
+    "TOO_MANY_WEBHOOKS": ("Delete one that nobody needs."),
+    "IDEMPOTENCY_KEY_REUSED": (
+        "Take a new key for a new request; a request that is repeated must be the same in "
+        "method, path, query and body, byte for byte."
+    ),
+    "RATE_LIMITED": (
+        "Wait for `Retry-After`, in seconds; after it a request that costs as much is let in,"
+        " if you send none meanwhile. `detail` says which [limit](http.md#limits)."
+    ),
+    "ISSUER_UNAVAILABLE": (
+        "API keys work on. Wait for `Retry-After`, then try again; the log of the ingress "
+        "says what is wrong."
+    ),
 }
 """By code; what may be of use beside its sentence in `loopai.errors`."""

@@ -7,7 +7,23 @@ WORDS: Final = {
         "all",
         (
             "Where the broker is; of a cluster, several URLs with commas between. It needs "
-            "JetStream, and a `max_payload` of 4 MiB or more."
+            "JetStream, and a `max_payload` of 4 MiB or more. [A user and a password](../how-"
+            "to/secure-the-bus.md) may stand in it: `nats://USER:PASSWORD@HOST:PORT`."
+        ),
+    ),
+    "nats_creds": (
+        "all",
+        "File with a user's JWT and seed, as `nsc` writes it.",
+    ),
+    "nats_nkey": (
+        "all",
+        "File with the seed of a user's nkey (`SU…`). Give one of the two at most.",
+    ),
+    "nats_ca": (
+        "all",
+        (
+            "File with the certificates by which to trust the broker's, where the URL is "
+            "`tls://…`; none: those of the system."
         ),
     ),
     "http": (
@@ -22,12 +38,49 @@ WORDS: Final = {
             "refused. `loopai dev` sets it by `--ingress`."
         ),
     ),
+    "auth": (
+        "ingress, `loopai dev`",
+        (
+            "[Who may use the API](../how-to/secure.md). `required`: whoever has a key or a "
+            "token. `none`: everybody who can reach it, as an admin of the tenant `default`. "
+            "`auto`: the same on a loopback address; on any other the ingress refuses to start."
+        ),
+    ),
+    "jwt_issuer": (
+        "ingress",
+        (
+            "URL of the [OIDC issuer](../how-to/secure.md#tokens-of-an-oidc-issuer) whose tokens "
+            "are taken beside API keys, letter by letter as its tokens have it in `iss`; https, "
+            "or http on this machine. With it `auto` means `required`."
+        ),
+    ),
+    "jwt_audience": (
+        "ingress",
+        "What those tokens must have in `aud`. Needed with an issuer.",
+    ),
+    "jwt_jwks_url": (
+        "ingress",
+        (
+            "Where the issuer's keys are; found at `<issuer>/.well-known/openid-configuration` if"
+            " not set."
+        ),
+    ),
+    "jwt_tenant_claim": (
+        "ingress",
+        "The claim that names the tenant.",
+    ),
+    "jwt_scopes_claim": (
+        "ingress",
+        (
+            "The claim that has the scopes: a text with blanks between them, or a list. Scopes "
+            "that are not ours are passed over."
+        ),
+    ),
     "site": (
         "ingress, executor, generator, syncer",
         (
-            "The name of those who share one store of programs. [Another "
-            "site](../how-to/deploy.md#several-sites) has a store, executors and a syncer of its "
-            "own."
+            "The name of those who share one store of programs. [Another site](../how-"
+            "to/deploy.md#several-sites) has a store, executors and a syncer of its own."
         ),
     ),
     "data_dir": (
@@ -52,7 +105,7 @@ WORDS: Final = {
         "`debug`, `info`, `warning` or `error`.",
     ),
     "metrics": (
-        "executor, generator, recorder, syncer",
+        "executor, gateway, generator, recorder, syncer, notifier",
         (
             "`HOST:PORT` where a worker shows [its metrics](metrics.md) at `/metrics`, without "
             "authentication. Port 0 takes a free one, which the log names. `loopai dev` starts "
@@ -68,11 +121,11 @@ WORDS: Final = {
         ),
     ),
     "body_bytes_max": (
-        "ingress",
+        "ingress, gateway",
         (
-            "Largest request body; more is 413. An upload of a program may have 2.25 MiB at "
-            "least, since JSON writes a line break as two bytes. A task with its examples is one "
-            "body too, and one message on the bus, so this is at most `4128768`."
+            "Largest request body, or payload of a call; more is 413. An upload of a program may "
+            "have 2.25 MiB at least, since JSON writes a line break as two bytes. A task with its"
+            " examples is one body too, and one message on the bus, so this is at most `4128768`."
         ),
     ),
     "batch_bytes_max": (
@@ -91,19 +144,19 @@ WORDS: Final = {
         ),
     ),
     "waiting_max": (
-        "ingress",
+        "ingress, gateway",
         (
-            "Callers that wait for a result in one ingress process. More get 503 `OVERLOADED` at "
-            "once, which costs next to nothing, so that those who are let in are answered in "
-            "time."
+            "Callers that wait for a result in one process; and, counted by themselves, those "
+            "that wait for or listen to what was sent before. More get 503 `OVERLOADED` at once, "
+            "which costs next to nothing, so that those who are let in are answered in time."
         ),
     ),
     "timeout_ms": (
-        "ingress",
-        ("How long an execute request waits for its result unless it says otherwise."),
+        "ingress, gateway",
+        "How long an execute request waits for its result unless it says otherwise.",
     ),
     "timeout_ms_max": (
-        "ingress",
+        "ingress, gateway",
         (
             "The most that a request may ask for; at most `3540000`, a minute less than a "
             "cancellation is kept."
@@ -115,6 +168,18 @@ WORDS: Final = {
             "How long an upload waits for a worker to check its program. Loading may take 2 s, "
             "trying it 5 s, a new cell on a busy machine more."
         ),
+    ),
+    "rate_limit": (
+        "ingress",
+        (
+            "Requests below `/api/v1` of [one caller](http.md#limits), as `1000/second`, or "
+            "`/minute`, `/hour`, `/day`, of 1000000000 at most; more are refused with 429. A key "
+            "may have a rate of its own."
+        ),
+    ),
+    "execution_quota": (
+        "ingress",
+        "Executions of one caller, as `100000/day`; the same. A batch costs its items.",
     ),
     "execute_backlog_max": (
         "`loopai dev`, `python -m streams`",
@@ -136,7 +201,7 @@ WORDS: Final = {
         ),
     ),
     "tenant_backlog_max": (
-        "ingress",
+        "ingress, gateway",
         (
             "Messages (of 1 to 256 executions each) queued for one tenant, over all its tasks, as"
             " of a second ago; more are refused with 503."
@@ -169,7 +234,7 @@ WORDS: Final = {
     ),
     "cells_max": (
         "executor",
-        ("Cells that one executor keeps; the least recently used one goes first."),
+        "Cells that one executor keeps; the least recently used one goes first.",
     ),
     "cells_bytes_max": (
         "executor, generator",
@@ -194,8 +259,8 @@ WORDS: Final = {
     "redis_url": (
         "ingress, executor, generator",
         (
-            "A Redis that they share [program "
-            "texts](../explanation/catalogue.md#where-a-program-text-is-read-from) through: "
+            "A Redis that they share [program texts](../explanation/catalogue.md#where-a-program-"
+            "text-is-read-from) through, and ingresses the counts of [limits](http.md#limits): "
             "`redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://…` for TLS, "
             "`unix:///PATH`. None is needed. One that is down is logged and done without; a URL "
             "that is none stops the start."
@@ -216,7 +281,16 @@ WORDS: Final = {
         "ingress, executor, generator",
         (
             "What keys in Redis begin with, so that several installations can share one: "
-            "`<namespace>:v1:program:<digest>`."
+            "`<namespace>:v1:program:<digest>`, `<namespace>:v1:rate:…`."
+        ),
+    ),
+    "webhook_private": (
+        "ingress, notifier",
+        (
+            "Whether [webhooks](../how-to/webhooks.md#where-webhooks-may-lead) may call addresses"
+            " that are not public, such as this machine's own or those of a private network: "
+            "`refused`, `allowed`, or networks with commas between, such as "
+            "`10.1.0.0/16,fd00::/8`."
         ),
     ),
 }

@@ -7,6 +7,7 @@ import msgspec
 
 from loopai import views
 from loopai.errors import FieldError  # its module has the name of a field
+from loopai.ingress import deliveries as attempts
 from loopai.ingress import flow, keys, queues, webhooks
 from streams import messages
 
@@ -120,7 +121,7 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
-    deliveries: tuple[webhooks.DeliveryView, ...]
+    deliveries: tuple[attempts.DeliveryView, ...]
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

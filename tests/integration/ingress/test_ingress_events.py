@@ -14,7 +14,7 @@ import pytest
 
 from loopai.ingress import events
 from streams import codec, ids, subjects
-from streams.messages import DeadLetter, Operation
+from streams.messages import DeadLetter, ExecutionRecord, Latency, Operation, RecordBatch
 from tests.integration.ingress.problems import problem
 from tests.system import System
 from tests.wait import until
@@ -159,6 +159,29 @@ async def test_what_is_not_there_is_a_problem_document(front: System) -> None:
     await front.services.operations.put(theirs.id, theirs)
     for path in (f"/operations/{theirs.id}", f"/operations/{theirs.id}/events", "/operations/x"):
         problem(await front.http.get(f"/api/v1{path}", headers=EVENTS), "OPERATION_NOT_FOUND")
+
+
+async def test_another_tenants_execution_is_not_told(front: System) -> None:
+    """Neither while it is queued nor once it is recorded; and it rings nobody's bell here."""
+    await front.create()
+    now = datetime.now(UTC)
+    theirs = ExecutionRecord(
+        id=ids.new(),
+        tenant="other",
+        task="upper",
+        task_id=ids.new(),
+        status="success",
+        latency_ms=Latency(queue=0, run=0, total=0),
+        executed_at=now,
+    )
+    payload = codec.RECORDS.encode(RecordBatch(records=(theirs,)))
+    async with front.services.hearing.execution("default", theirs.id) as bell:
+        await front.bus.jetstream.publish(subjects.record("other", "upper"), payload)
+        await front.bus.client.flush()
+        await front.services.connection.client.flush()
+        assert not bell._rung.is_set()
+    for path in (f"/executions/{theirs.id}", f"/executions/{theirs.id}/events"):
+        problem(await front.http.get(f"/api/v1{path}", headers=EVENTS), "EXECUTION_NOT_FOUND")
 
 
 async def test_an_execution_that_vanishes_is_told_as_a_problem(front: System) -> None:

@@ -16,6 +16,7 @@ from loopai.cli import main
 from loopai.ingress import (
     artifacts,
     batch,
+    deliveries,
     execute,
     executions,
     generate,
@@ -51,7 +52,7 @@ _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _SCHEME = re.compile(r"[a-z]+:")
 
 
-@pytest.mark.parametrize("page", reference.PAGES.keys() | reference.SECTIONS.keys())
+@pytest.mark.parametrize("page", [*reference.PAGES, *reference.SECTIONS])
 def test_what_the_code_says_is_what_the_page_says(page: str) -> None:
     """A page that was not made again since the code changed is found: `make docs` makes it."""
     assert (REFERENCE / page).read_text() == reference.rendered()[page], "run `make docs`"
@@ -99,7 +100,7 @@ def test_no_error_code_is_documented_that_does_not_exist() -> None:
         f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
         for resource in (
             *(tasks, artifacts, rollouts, generate, execute, executions, batch, keys, health),
-            webhooks,
+            *(webhooks, deliveries),
         )
         for route in resource.routes
         for method in sorted((route.methods or set()) - {"HEAD"})
