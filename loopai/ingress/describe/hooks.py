@@ -225,8 +225,8 @@ def _events(path: str, of: Parameter, id_: str, summary: str, code: str) -> Oper
             Answer(
                 status=200,
                 summary="Server-Sent Events, until the end.",
-                type=str,
-                example="event: queued\nid: queued\ndata: {}\n\n",
+                type=shapes.ServerSentEvent,
+                example={"event": "ended", "id": "ended", "data": "{}"},
                 media=("text/event-stream",),
             ),
             Answer(status=204, summary="There is nothing more to tell."),
