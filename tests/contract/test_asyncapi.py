@@ -87,5 +87,5 @@ def test_the_stream_of_an_execution_is_found() -> None:
     found = bus.stream_of(published)
     assert found is not None
     assert found.name == "EXECUTE"
-    assert bus.stream_of(subjects.reply("ingress-1")) is None
+    assert bus.stream_of(subjects.reply("acme", "ingress-1")) is None
     assert bus.stream_of("loopai.v1.execute.nope.acme.spam") is None

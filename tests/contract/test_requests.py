@@ -78,7 +78,6 @@ async def test_no_request_gets_what_is_not_described(whole: System, tmp_path: Pa
         "--phases=examples,coverage,fuzzing",
         "--continue-on-failure",
         "--seed=1",
-        "--workers=2",
         "--request-timeout=30",
         "--suppress-health-check=all",
         "--warnings=off",

@@ -18,6 +18,7 @@ PARAMETERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "runtime": ("What runs the program.", RUNTIMES),
     "kind": ("What happened.", ("execution", "artifact", "error", "metric")),
     "stream": ("Where the original was.", ("EXECUTE", "GENERATE", "VALIDATE")),
+    "webhook": ("Id of a webhook.", ()),
     "instance": ("Name of an ingress process.", ()),
     "digest": ("SHA-256 of the text of a program, in hexadecimal.", ()),
     "key": ("Key in the bucket.", ()),
@@ -187,6 +188,32 @@ CHANNELS: Final = (
         taken_by=("ingress", "generator"),
     ),
     Channel(
+        id="call",
+        subject=_varying(subjects.call(*_WHO)),
+        summary="An execution as a plain request: the gateway publishes it and answers with the "
+        "result.",
+        forms=(Form(type=messages.ExecuteRequest, media=JSON, headers=_EXECUTION),),
+        sent_by=("client",),
+        taken_by=("gateway",),
+        answer="answer",
+    ),
+    Channel(
+        id="webhook",
+        subject=_varying(subjects.webhook("TENANT", "WEBHOOK")),
+        summary="Events on their way to a webhook, in a work queue.",
+        forms=(Form(type=messages.WebhookDelivery, headers=(subjects.MESSAGE_ID,)),),
+        sent_by=("ingress", "notifier"),
+        taken_by=("notifier",),
+    ),
+    Channel(
+        id="webhook_log",
+        subject=_varying(subjects.webhook_log("TENANT", "WEBHOOK")),
+        summary="What came of posting them.",
+        forms=(Form(type=messages.WebhookAttempt),),
+        sent_by=("notifier",),
+        taken_by=("ingress",),
+    ),
+    Channel(
         id="program",
         subject=_varying(subjects.program("DIGEST")),
         summary="A plain request, without a payload, for the text of a program; its answer is the "
@@ -212,6 +239,9 @@ _RESTS: Final[dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]] = {
         ("ingress",),
     ),
     topology.SITES.name: (messages.SiteState, ("syncer",), ("ingress",)),
+    topology.KEYS.name: (messages.ApiKey, ("ingress",), ("ingress",)),
+    topology.IDEMPOTENCY.name: (messages.IdempotencyClaim, ("ingress",), ("ingress",)),
+    topology.SUBSCRIPTIONS.name: (messages.Webhook, ("ingress", "notifier"), ("notifier",)),
 }
 """Of each bucket: what rests there, who writes it and who watches it."""
 

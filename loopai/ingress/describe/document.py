@@ -186,7 +186,7 @@ def _bodies(paths: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _types() -> list[Any]:
     """All types that bodies and answers have, once each."""
-    found: list[Any] = [shapes.ProblemDocument]
+    found: list[Any] = [shapes.ProblemDocument, shapes.ServerSentEvent]
     for each in OPERATIONS:
         if each.body:
             found.append(each.body.type)
@@ -257,7 +257,8 @@ def _answer(of: Answer, schema_of: SchemaOf, always: tuple[str, ...]) -> dict[st
             for media in of.media
         }
     if of.as_events:
-        content[EVENTS] = {"schema": {"type": "string"}, "example": of.as_events}
+        # Of each event: that is what tools take the schema of this media type for.
+        content[EVENTS] = {"schema": schema_of(shapes.ServerSentEvent), "example": of.as_events}
     return {**described, "content": content} if content else described
 
 

@@ -206,7 +206,7 @@ WEBHOOKS: Final = (
 )
 
 
-def _events(of: Parameter, id_: str, code: str, shown: str) -> Operation:
+def _events(of: Parameter, id_: str, code: str, shown: dict[str, str]) -> Operation:
     return Operation(
         method="GET",
         path=f"/api/v1/{of.name}s/{{{of.name}}}/events",

@@ -38,8 +38,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """None: no body. Several in a tuple: one of them."""
     example: Any = None  # any: of that type
     media: tuple[str, ...] = (JSON,)
-    as_events: str = ""
-    """An example of it as Server-Sent Events, where `Accept` may ask for them."""
+    as_events: dict[str, str] | None = None
+    """One of its Server-Sent Events, where `Accept` may ask for them."""
     headers: tuple[str, ...] = ()
     """Names in `document.HEADERS`."""
 

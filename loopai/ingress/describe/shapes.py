@@ -124,6 +124,15 @@ class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: tuple[attempts.DeliveryView, ...]
 
 
+class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the events of a stream, as OpenAPI has them."""
+
+    data: str | msgspec.UnsetType = msgspec.UNSET
+    """JSON of what is followed, as it is then."""
+    event: str | msgspec.UnsetType = msgspec.UNSET
+    id: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """An event that will be posted."""
 
