@@ -84,6 +84,21 @@ REQUEST = messages.ExecuteRequest(
     routing_key="user-17",
 )
 
+API_KEY = messages.ApiKey(
+    id=ID,
+    tenant="default",
+    name="ci",
+    scopes=("execute", "observe"),
+    hash="5f" * 32,
+    last4="x-_9",
+    created_at=WHEN,
+    created_by="first",
+    expires_at=WHEN,
+    rate="100/second",
+    quota="10000/day",
+    revoked_at=WHEN,
+    revoked_by="first",
+)
 SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
     "execute_batch": (
         codec.EXECUTE,
@@ -243,24 +258,7 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         codec.CANCELLATION,
         messages.Cancellation(tenant="default", requested_at=WHEN),
     ),
-    "api_key": (
-        codec.KEY,
-        messages.ApiKey(
-            id=ID,
-            tenant="default",
-            name="ci",
-            scopes=("execute", "observe"),
-            hash="5f" * 32,
-            last4="x-_9",
-            created_at=WHEN,
-            created_by="first",
-            expires_at=WHEN,
-            rate="100/second",
-            quota="10000/day",
-            revoked_at=WHEN,
-            revoked_by="first",
-        ),
-    ),
+    "api_key": (codec.KEY, API_KEY),
     "idempotency_claim": (
         codec.IDEMPOTENCY,
         messages.IdempotencyClaim(
@@ -372,6 +370,7 @@ FORMER: dict[str, messages.Message] = {
     "v2/record_batch.msgpack": messages.RecordBatch(
         records=(msgspec.structs.replace(RECORD, shadow=False),)
     ),
+    "v1/api_key.json": msgspec.structs.replace(API_KEY, rate="", quota=""),
     "v1/worker_presence.json": messages.WorkerPresence(
         pool="executor",
         instance="executor-1a2b3c4d",

@@ -7,8 +7,9 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from loopai.ingress.describe import bus, channels
-from streams import codec, subjects, topology
+from loopai.ingress.describe import bus, channels, shapes
+from streams import codec, permissions, subjects, topology
+from workers import calls, gateway, service
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(bus.encoded())
 SCHEMA = Path(__file__).parent / "asyncapi" / "3.0.0.json"
@@ -79,6 +80,32 @@ def test_addresses_are_those_of_the_code(channel: channels.Channel) -> None:
     assert set(described.get("parameters", {})) == named
     for each in described.get("parameters", {}).values():
         assert each["description"]
+
+
+def test_a_call_is_what_the_gateway_takes() -> None:
+    """Fields of its payload and names of its headers are those that it reads."""
+    called = DOCUMENT["components"]["messages"]["Call"]
+    assert set(shapes.Call.__struct_fields__) == set(calls.Body.__struct_fields__)
+    assert set(called["headers"]["properties"]) == {
+        *(calls.VERSION, calls.TIMEOUT_MS, calls.FORCE_VALIDATION, calls.ROUTING_KEY),
+        calls.TRACEPARENT,
+    }
+    refused = DOCUMENT["components"]["messages"]["ProblemDocument"]["headers"]["properties"]
+    assert set(refused) == {service.ERROR, service.ERROR_CODE, gateway.RETRY_AFTER}
+
+
+def test_roles_are_those_that_the_broker_knows() -> None:
+    """Each who sends or takes has credentials of its own, but for clients and what is to come."""
+    named = {tag["name"] for each in DOCUMENT["operations"].values() for tag in each["tags"]}
+    known = {each.name for each in permissions.ROLES}
+    assert named - {"client", "hub"} <= known
+    assert {"gateway", "notifier"} <= named
+
+
+@pytest.mark.parametrize("channel", channels.CHANNELS, ids=lambda each: each.id)
+def test_nothing_in_capitals_is_left_in_an_address(channel: channels.Channel) -> None:
+    """Every part that varies has become a parameter."""
+    assert (channel.subject or "").islower() or channel.subject is None
 
 
 def test_the_stream_of_an_execution_is_found() -> None:

@@ -13,7 +13,8 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from loopai import errors
 from loopai.embedded.broker import Broker
-from loopai.ingress.describe import document
+from loopai.ingress import access, resources
+from loopai.ingress.describe import document, pages
 from streams import connection
 from tests.system import System
 
@@ -80,6 +81,42 @@ def test_parameters_of_the_path_are_described(path: str, method: str) -> None:
     described = DOCUMENT["paths"][path][method].get("parameters", [])
     found = {each["name"] for each in described if each["in"] == "path"}
     assert found == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_who_may_ask_is_described(path: str, method: str) -> None:
+    """The scopes that the route is guarded with, and 401 and 403; nothing where it is public."""
+    operation = DOCUMENT["paths"][path][method]
+    (name,) = {
+        access.name(route)
+        for prefix, route in (
+            *((resources.PREFIX, each) for each in resources.API),
+            *(("", each) for each in (*resources.OUTSIDE, *pages.routes)),
+        )
+        if prefix + route.path == path and method.upper() in (route.methods or ())
+    }
+    if name in access.PUBLIC:
+        assert operation["security"] == []
+        assert not {"401", "403"} & operation["responses"].keys()
+    else:
+        assert "security" not in operation
+        assert tuple(operation["x-scopes"]) == access.NEEDS[name]
+        for status in ("401", "403"):
+            assert "WWW-Authenticate" in operation["responses"][status]["headers"]
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_keys_and_limits_are_described(path: str, method: str) -> None:
+    """`Idempotency-Key` of every POST and of nothing else, limits of all of the API."""
+    operation = DOCUMENT["paths"][path][method]
+    is_keyed, is_api = method == "post", path.startswith("/api/")
+    names = {each["name"] for each in operation.get("parameters", [])}
+    assert ("Idempotency-Key" in names) == is_keyed
+    for status, response in operation["responses"].items():
+        assert ("RateLimit-Remaining" in response["headers"]) == is_api
+        replays = is_keyed and status.startswith("2")
+        assert ("Idempotent-Replayed" in response["headers"]) == replays
+    assert ("429" in operation["responses"]) == is_api
 
 
 def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ def _name(form: Form) -> str:
     name: str = form.type.__name__
     if subjects.ROUTED_FROM in form.headers:
         return f"Routed{name}"
-    return f"Published{name}" if form.headers else name
+    return f"Published{name}" if subjects.MESSAGE_ID in form.headers else name
 
 
 def _channel(of: Channel) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from loopai import views
+from loopai.ingress.describe import shapes
 from streams import messages, subjects, topology
 
 LANES: Final = get_args(messages.Lane)
@@ -19,7 +20,8 @@ PARAMETERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "kind": ("What happened.", ("execution", "artifact", "error", "metric")),
     "stream": ("Where the original was.", ("EXECUTE", "GENERATE", "VALIDATE")),
     "webhook": ("Id of a webhook.", ()),
-    "instance": ("Name of an ingress process.", ()),
+    "pool": ("What is answered.", ("ingress", "gateway")),
+    "instance": ("Name of one of its processes.", ()),
     "digest": ("SHA-256 of the text of a program, in hexadecimal.", ()),
     "key": ("Key in the bucket.", ()),
 }
@@ -32,16 +34,30 @@ _ROUTED: Final = (
     subjects.RECORDED_SINCE,
     subjects.REPLY_TYPE,
 )
+_TOLD: Final = {
+    "Version": "`version`, where the payload has none.",
+    "Timeout-Ms": "`timeout_ms`, where the payload has none.",
+    "Force-Validation": "`force_validation`, where the payload has none.",
+    "Routing-Key": "`routing_key`, where the payload has none.",
+}
+_CALL: Final = ("traceparent", *(f"Loopai-{each}" for each in _TOLD))
+_REFUSED: Final = ("Nats-Service-Error", "Nats-Service-Error-Code", "Retry-After")
 HEADERS: Final = {
     subjects.CONTENT_TYPE: "`application/json` for the JSON form; msgpack without it.",
     subjects.REPLY_TO: "Subject that the answer goes to; nobody is answered without it.",
     subjects.REPLY_TYPE: "Content type of the answer, where it is not that of the message.",
     subjects.MESSAGE_ID: "Stored once, however often it is published within two minutes.",
     subjects.ROUTED_FROM: "Sequence of the message that this is the copy of.",
+    **{f"Loopai-{name}": text for name, text in _TOLD.items()},
+    "traceparent": "W3C Trace Context: its trace id is kept in answers, records and logs.",
+    "Nats-Service-Error": "What is wrong, in ASCII; the payload has all of it.",
+    "Nats-Service-Error-Code": "The HTTP status of the problem.",
+    "Retry-After": "Seconds to wait before trying again.",
     subjects.RECORDED_SINCE: "A time since which some of its items may be recorded.",
 }
 MSGPACK: Final = "application/vnd.msgpack"
 JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +112,7 @@ CHANNELS: Final = (
         subject=_varying(f"loopai.v1.execute.LANE.GROUP.PLACE.{'.'.join(_WHO)}"),
         summary="The same as they are stored, in one of the queues of the lane.",
         forms=(Form(type=messages.ExecuteBatch, headers=_EXECUTION),),
-        sent_by=("ingress",),
+        sent_by=("ingress", "gateway"),
         taken_by=("executor",),
     ),
     Channel(
@@ -123,7 +139,7 @@ CHANNELS: Final = (
         summary="The audit log: every execution, before anybody is told its result.",
         forms=(Form(type=messages.RecordBatch, headers=(subjects.MESSAGE_ID,)),),
         sent_by=("executor",),
-        taken_by=("client", "ingress"),
+        taken_by=("client", "ingress", "gateway", "notifier"),
     ),
     Channel(
         id="shadow",
@@ -147,7 +163,7 @@ CHANNELS: Final = (
         summary="What could not be handled, with the reason and the original.",
         forms=(Form(type=messages.DeadLetter),),
         sent_by=("executor", "generator", "recorder"),
-        taken_by=("client", "ingress"),
+        taken_by=("client", "ingress", "notifier"),
     ),
     Channel(
         id="reply",
@@ -155,7 +171,7 @@ CHANNELS: Final = (
         summary="Answers to one ingress or gateway, without the inputs.",
         forms=(Form(type=messages.RecordBatch),),
         sent_by=("executor", "recorder"),
-        taken_by=("ingress",),
+        taken_by=("ingress", "gateway"),
     ),
     Channel(
         id="answer",
@@ -168,7 +184,7 @@ CHANNELS: Final = (
             Form(type=views.DeadView, media=JSON),
         ),
         sent_by=("executor", "recorder"),
-        taken_by=("client", "gateway"),
+        taken_by=("client",),
     ),
     Channel(
         id="admit",
@@ -191,11 +207,22 @@ CHANNELS: Final = (
         id="call",
         subject=_varying(subjects.call(*_WHO)),
         summary="An execution as a plain request: the gateway publishes it and answers with the "
-        "result.",
-        forms=(Form(type=messages.ExecuteRequest, media=JSON, headers=_EXECUTION),),
+        "result. JSON, or msgpack with `Content-Type: application/msgpack`.",
+        forms=(Form(type=shapes.Call, media=JSON, headers=_CALL),),
         sent_by=("client",),
         taken_by=("gateway",),
-        answer="answer",
+        answer="called",
+    ),
+    Channel(
+        id="called",
+        subject=None,
+        summary="The answer to a call: an execution, or the problem document that HTTP would give.",
+        forms=(
+            Form(type=views.ExecutionView, media=JSON),
+            Form(type=shapes.ProblemDocument, media=PROBLEM, headers=_REFUSED),
+        ),
+        sent_by=("gateway",),
+        taken_by=("client",),
     ),
     Channel(
         id="webhook",
@@ -224,24 +251,40 @@ CHANNELS: Final = (
     ),
 )
 _RESTS: Final[dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]] = {
-    topology.TASKS.name: (messages.TaskSpecification, ("ingress",), ("executor", "generator")),
+    topology.TASKS.name: (
+        messages.TaskSpecification,
+        ("ingress",),
+        ("ingress", "gateway", "executor", "generator", "notifier"),
+    ),
     topology.ARTIFACTS.name: (
         messages.ProgramArtifact,
         ("ingress", "generator"),
-        ("executor", "syncer"),
+        ("executor", "syncer", "gateway", "notifier"),
     ),
-    topology.ROLLOUTS.name: (messages.Rollout, ("ingress", "generator"), ("executor",)),
-    topology.OPERATIONS.name: (messages.Operation, ("ingress", "generator"), ("ingress",)),
+    topology.ROLLOUTS.name: (
+        messages.Rollout,
+        ("ingress", "generator"),
+        ("executor", "gateway", "notifier"),
+    ),
+    topology.OPERATIONS.name: (
+        messages.Operation,
+        ("ingress", "generator", "recorder"),
+        ("ingress", "notifier"),
+    ),
     topology.CANCELLATIONS.name: (messages.Cancellation, ("ingress",), ("executor",)),
     topology.WORKERS.name: (
         messages.WorkerPresence,
-        ("executor", "generator", "recorder", "syncer", "ingress"),
-        ("ingress",),
+        ("executor", "generator", "recorder", "syncer", "ingress", "gateway", "notifier"),
+        ("ingress", "gateway", "executor"),
     ),
     topology.SITES.name: (messages.SiteState, ("syncer",), ("ingress",)),
     topology.KEYS.name: (messages.ApiKey, ("ingress",), ("ingress",)),
     topology.IDEMPOTENCY.name: (messages.IdempotencyClaim, ("ingress",), ("ingress",)),
-    topology.SUBSCRIPTIONS.name: (messages.Webhook, ("ingress", "notifier"), ("notifier",)),
+    topology.SUBSCRIPTIONS.name: (
+        messages.Webhook,
+        ("ingress", "notifier"),
+        ("ingress", "notifier"),
+    ),
 }
 """Of each bucket: what rests there, who writes it and who watches it."""
 

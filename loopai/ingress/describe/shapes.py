@@ -140,5 +140,15 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     type: str
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be run, of the task that the subject names; what is left out a header may say."""
+
+    input: msgspec.Raw
+    version: int | None = None
+    timeout_ms: int | None = None
+    force_validation: bool | None = None
+    routing_key: messages.RoutingKey | None = None
+
+
 ENDED: Final = (views.ExecutionView, views.DeadView)
 LOOKED: Final = (views.ExecutionView, views.QueuedView, views.DeadView)
