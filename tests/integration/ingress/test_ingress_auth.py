@@ -173,7 +173,7 @@ async def test_every_route_is_closed_to_whoever_lacks_its_scope(closed, anybody)
             concrete = path.replace("{", "").replace("}", "")
             answer = await anybody.request(method, concrete)
             if needs is None:
-                assert answer.status_code == 200, path
+                assert answer.status_code == (404 if "{" in path else 200), path
                 continue
             problem(answer, "UNAUTHENTICATED")
             others = tuple(sorted({"execute", "author", "operate", "observe"}.difference(needs)))
