@@ -17,7 +17,7 @@ from streams.messages import Webhook, WebhookEvent
 FORMER_SECRET: Final = timedelta(hours=24)
 """How long the secret before the last one still signs."""
 _SHOWN_ONCE: Final = {"Cache-Control": "no-store"}
-"""Of an answer with a secret in it: nothing keeps one, nor does what is behind `Idempotency-Key`."""
+"""With a secret in it an answer is not kept, not for its `Idempotency-Key` either."""
 
 Description = Annotated[str, msgspec.Meta(max_length=1_000)]
 Events = Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=32)]

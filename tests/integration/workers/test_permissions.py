@@ -196,7 +196,7 @@ async def _told(system: System, receiver: Receiver, hooks: list[str]) -> None:
     for path in (again, f"{everything}/ping"):
         assert (await system.http.post(path)).status_code == 202
     assert (await system.http.patch(everything, json={"description": "x"})).status_code == 200
-    await until(lambda: _posted(receiver, listed[0]["id"]) == 2)  # noqa: PLR2004 (it and once more)
+    await until(lambda: _posted(receiver, listed[0]["id"]) == 2)
     for path in hooks:
         assert (await system.http.delete(path)).status_code == 204
     log = await system.bus.jetstream.stream_info("WEBHOOK_LOG")
