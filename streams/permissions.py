@@ -65,6 +65,15 @@ def _take(stream: topology.Stream, durable: str) -> Iterator[str]:
     yield f"$JS.ACK.{stream.name}.{durable}.>"
 
 
+def _follow(stream: str, durable: str, subject: str) -> Iterator[str]:
+    """A durable consumer of its own, made and deleted at need, and what it delivers."""
+    yield f"{API}.CONSUMER.CREATE.{stream}.{durable}.{subject}"
+    yield f"{API}.CONSUMER.INFO.{stream}.{durable}"
+    yield f"{API}.CONSUMER.DELETE.{stream}.{durable}"
+    yield f"{API}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+    yield f"$JS.ACK.{stream}.{durable}.>"
+
+
 def _dead(stream: str) -> str:
     return f"loopai.v1.dead.{stream}.*.*"
 
@@ -86,13 +95,21 @@ INGRESS: Final = Role(
         *_read(*topology.BUCKETS),
         *_write(*(each for each in topology.BUCKETS if each not in _OF_OTHERS)),
         _show("ingress"),
-        *_look(topology.EXECUTE, topology.RECORDS, topology.DEAD),
+        *_look(topology.EXECUTE, topology.RECORDS, topology.DEAD, topology.WEBHOOK_LOG),
+        f"{API}.DIRECT.GET.{topology.SUBSCRIPTIONS.stream}",
         "loopai.v1.execute.>",
         subjects.GENERATE_ALL,
+        "loopai.v1.webhook.*.*",
+        # With a webhook goes what waits for it, and its history.
+        *(f"{API}.STREAM.PURGE.{each.name}" for each in (topology.WEBHOOKS, topology.WEBHOOK_LOG)),
         "loopai.v1.admit.*",
         _ASKING,
     ),
-    subscribe=("loopai.v1.reply.ingress.*",),
+    subscribe=(
+        "loopai.v1.reply.ingress.*",
+        # Whoever waits for an execution or an operation hears that it has ended.
+        *(subjects.RECORD_ALL, subjects.DEAD_ALL, f"$KV.{topology.OPERATIONS.name}.*"),
+    ),
 )
 GATEWAY: Final = Role(
     name="gateway",
@@ -157,6 +174,28 @@ RECORDER: Final = Role(
         *_REPLIES,
     ),
 )
+NOTIFIER: Final = Role(
+    name="notifier",
+    publish=(
+        *_STARTING,
+        *_read(topology.SUBSCRIPTIONS, topology.TASKS),
+        # One that fails for long is disabled.
+        *_write(topology.SUBSCRIPTIONS),
+        _show("notifier"),
+        *_take(topology.WEBHOOKS, topology.NOTIFIER.durable),
+        *_look(topology.WEBHOOK_LOG),
+        *_follow(topology.RECORDS.name, "notifier-records", subjects.RECORD_ALL),
+        *_follow(topology.DEAD.name, "notifier-dead", subjects.dead_all(topology.EXECUTE.name)),
+        *(
+            right
+            for each in (topology.ARTIFACTS, topology.ROLLOUTS, topology.OPERATIONS)
+            for right in _follow(each.stream, f"notifier-{each.name}", f"$KV.{each.name}.>")
+        ),
+        "loopai.v1.webhook.*.*",
+        "loopai.v1.webhook_log.*.*",
+        _dead(topology.WEBHOOKS.name),
+    ),
+)
 SYNCER: Final = Role(
     name="syncer",
     publish=(
@@ -179,7 +218,17 @@ AUDITOR: Final = Role(
 )
 ADMIN: Final = Role(name="admin", publish=(f"{API}.>", "$SRV.>"))
 """Makes streams and deletes them, and reads what is in them."""
-ROLES: Final = (INGRESS, GATEWAY, EXECUTOR, GENERATOR, RECORDER, SYNCER, AUDITOR, ADMIN)
+ROLES: Final = (
+    INGRESS,
+    GATEWAY,
+    EXECUTOR,
+    GENERATOR,
+    RECORDER,
+    NOTIFIER,
+    SYNCER,
+    AUDITOR,
+    ADMIN,
+)
 
 
 def tenant(name: str) -> Role:

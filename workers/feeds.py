@@ -209,6 +209,8 @@ class Feed:
             await stream.consumer_info(spec.stream, spec.durable)
         except nats.js.errors.NotFoundError:
             config = js.ConsumerConfig(
+                # By its name the subject asks for it with its filter, which rights can tell apart.
+                name=spec.durable,
                 durable_name=spec.durable,
                 filter_subject=spec.filter_subject,
                 ack_policy=js.AckPolicy.EXPLICIT,

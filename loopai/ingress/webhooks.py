@@ -16,6 +16,8 @@ from streams.messages import Webhook, WebhookEvent
 
 FORMER_SECRET: Final = timedelta(hours=24)
 """How long the secret before the last one still signs."""
+_SHOWN_ONCE: Final = {"Cache-Control": "no-store"}
+"""With a secret in it an answer is not kept, not for its `Idempotency-Key` either."""
 
 Description = Annotated[str, msgspec.Meta(max_length=1_000)]
 Events = Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=32)]
@@ -86,8 +88,9 @@ async def create(request: Request) -> Response:
         updated_at=now,
     )
     revision = await subscriptions.Subscriptions(shared.connection).create(webhook)
-    headers = {"Location": f"/api/v1/webhooks/{webhook.id}", **preconditions.etag(revision)}
-    return bodies.json(_view(webhook, secret=webhook.secret), 201, headers)
+    headers = {"Location": f"/api/v1/webhooks/{webhook.id}", **_SHOWN_ONCE}
+    view = _view(webhook, secret=webhook.secret)
+    return bodies.json(view, 201, headers | preconditions.etag(revision))
 
 
 async def list_all(request: Request) -> Response:
@@ -200,9 +203,10 @@ def _signed(webhook: Webhook, secret: str | None, now: datetime) -> dict[str, ob
 
 
 def _answer(entry: subscriptions.Entry, secret: str | None = None) -> Response:
-    return bodies.json(
-        _view(entry.value, secret=secret), headers=preconditions.etag(entry.revision)
-    )
+    headers = preconditions.etag(entry.revision)
+    if secret is not None:
+        headers |= _SHOWN_ONCE
+    return bodies.json(_view(entry.value, secret=secret), headers=headers)
 
 
 def _view(webhook: Webhook, secret: str | None = None) -> WebhookView:

@@ -11,22 +11,29 @@ from loopai.ingress import access
 from streams import codec, ids, store, topology
 from streams.messages import DigestConflict, SiteState
 from tests.integration.ingress.routes import every_route
+from tests.receiver import Receiver
 from tests.system import UPPER, System
 from tests.wait import until
-from workers import executor, generator
+from workers import executor, generator, notifier
 
 MARK = "of-beta-only"
 """Stands in all that beta has: no answer to acme may hold it."""
 TEXT = {"type": "string"}
+EVENTS = ["execution.succeeded", "artifact.created", "artifact.activated", "operation.finished"]
 
 
 @pytest.fixture
 async def closed(broker, bus, tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        pools = (executor, generator)
-        yield await System.started(
-            stack, broker, bus, tmp_path / "data", pools=pools, auth="required"
-        )
+        fields = {"auth": "required", "webhook_private": "allowed"}
+        pools = (executor, generator, notifier)
+        yield await System.started(stack, broker, bus, tmp_path / "data", pools=pools, **fields)
+
+
+@pytest.fixture
+async def receiver():
+    async with Receiver() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -50,8 +57,10 @@ async def clients(closed):
         yield found
 
 
-async def fill(client, name, description, word):
+async def fill(client, receiver, name, description, word):
     """Everything that a tenant can have; what its routes are asked with, by placeholder."""
+    hook = {"url": f"{receiver.url}/{name}", "events": EVENTS, "description": description}
+    hook = (await client.post("/api/v1/webhooks", json=hook)).raise_for_status().json()
     body = {"name": name, "description": description, "input_schema": TEXT}
     body["examples"] = [{"input": f"{word}{n}", "output": f"{word}{n}".upper()} for n in range(40)]
     task = (await client.post("/api/v1/tasks", json=body)).raise_for_status().json()
@@ -66,7 +75,17 @@ async def fill(client, name, description, word):
     operation = answer.raise_for_status().json()
     key = {"name": "another", "scopes": ["observe"]}
     key = (await client.post("/api/v1/keys", json=key)).raise_for_status().json()
+    deliveries = []
+
+    async def delivered():
+        listed = await client.get(f"/api/v1/webhooks/{hook['id']}/deliveries")
+        deliveries[:] = listed.raise_for_status().json()["deliveries"]
+        return {each["type"] for each in deliveries} == set(EVENTS)
+
+    await until(delivered, within_s=60)
     return {
+        "webhook": hook["id"],
+        "delivery": deliveries[0]["id"],
         "task": task["id"],
         "execution": ran["id"],
         "operation": operation["id"],
@@ -76,6 +95,8 @@ async def fill(client, name, description, word):
 
 
 UNKNOWN = {
+    "webhook": ids.new(),
+    "delivery": ids.new(),
     "task": ids.new(),
     "execution": ids.new(),
     "operation": ids.new(),
@@ -93,10 +114,12 @@ BODIES = {
     "execute.execute_named": {"input": "a", "task_id": "{task}"},
     "batch.execute_batch": {"task_id": "{task}", "items": [{"input": "a"}]},
     "keys.create": {"name": "k", "scopes": ["observe"]},
+    "webhooks.create": {"url": "https://example.com", "events": EVENTS, "task": "{task}"},
+    "webhooks.patch": {"enabled": False},
 }
 """What each route takes: without it a refusal would say nothing about tenants."""
-HERE = {"health.health", "health.live", "health.ready", "health.metrics"}
-"""Of the process, not of anybody."""
+HERE = access.PUBLIC | {"health.metrics"}
+"""Of the process, or of the API, not of anybody."""
 
 
 def filled(value, names):
@@ -122,7 +145,8 @@ async def all_of(client, names):
     found = []
     for path in (
         "/tasks/{task}", "/tasks/{task}/artifacts", "/tasks/{task}/artifacts/1",
-        "/tasks/{task}/rollout", "/executions/{execution}", "/keys", "/tasks",
+        "/tasks/{task}/rollout", "/executions/{execution}", "/keys", "/tasks", "/webhooks",
+        "/webhooks/{webhook}", "/webhooks/{webhook}/deliveries",
     ):  # fmt: skip
         answer = await client.get("/api/v1" + filled(path, names))
         assert answer.status_code == 200, (path, answer.text)
@@ -130,11 +154,11 @@ async def all_of(client, names):
     return found
 
 
-async def test_no_route_shows_or_changes_what_is_another_tenants(closed, clients):
+async def test_no_route_shows_or_changes_what_is_another_tenants(closed, clients, receiver):
     """Every route, asked by acme with the ids of beta, answers as for what never was."""
     acme, beta = clients["acme"], clients["beta"]
-    theirs = await fill(beta, "theirs", MARK, MARK)
-    await fill(acme, "ours", "ours", "ours")
+    theirs = await fill(beta, receiver, "theirs", MARK, MARK)
+    await fill(acme, receiver, "ours", "ours", "ours")
     ways = [theirs, theirs | {"task": "theirs"}, UNKNOWN, UNKNOWN | {"task": "nobodys"}]
     await until(lambda: ended(beta, theirs))
     before = await all_of(beta, theirs)
@@ -158,6 +182,10 @@ async def test_no_route_shows_or_changes_what_is_another_tenants(closed, clients
                 assert [by_id, by_name] == unknown, (method, path)
     assert asked == access.NEEDS.keys() - HERE
     assert await all_of(beta, theirs) == before
+    assert {(post.path, post.json["data"]["task"]) for post in receiver.posts} == {
+        ("/ours", "ours"),
+        ("/theirs", "theirs"),
+    }
     for query in ("/queues?task={task}", "/batch/execute?task_id={task}"):
         method = "GET" if "queues" in query else "POST"
         headers = {} if method == "GET" else {"Content-Type": "application/x-ndjson"}
@@ -200,6 +228,46 @@ async def test_a_name_is_each_tenants_own(clients):
     (await clients["beta"].delete("/api/v1/tasks/same")).raise_for_status()
     answer = await clients["acme"].post("/api/v1/tasks/same/execute", json={"input": 1})
     assert answer.json()["output"] == "acme"
+
+
+async def test_an_idempotency_key_is_each_tenants_own(clients):
+    """The same key with the same request, or another: nobody hears of another's."""
+    key = {"Idempotency-Key": "k"}
+    made = {}
+    for tenant, client in clients.items():
+        for path, body in (
+            ("/api/v1/tasks", {"name": "t", "input_schema": TEXT}),
+            ("/api/v1/webhooks", {"url": "https://example.com", "events": EVENTS}),
+            ("/api/v1/tasks/t/artifacts", {"code": UPPER, "activate": True}),
+            ("/api/v1/tasks/t/execute", {"input": "a"}),
+            ("/api/v1/tasks/t/execute", {"input": "b", "idempotency_key": "in-the-body"}),
+        ):
+            named = {} if "idempotency_key" in body else {"Idempotency-Key": path}
+            answer = await client.post(path, json=body, headers=named)
+            assert answer.is_success, answer.text
+            assert "idempotent-replayed" not in answer.headers, (tenant, path)
+            made.setdefault(path, []).append(answer.json()["id"])
+    assert all(len(set(each)) == len(each) for each in made.values())
+    beta, acme = clients["beta"], clients["acme"]
+    assert (await beta.post("/api/v1/tasks", json={"name": "of-beta"}, headers=key)).is_success
+    answer = await acme.post("/api/v1/tasks", json={"name": "of-acme"}, headers=key)
+    assert answer.status_code == 201
+
+
+async def test_a_limit_is_each_keys_own(closed, clients):
+    """What one tenant takes, another has still; nobody is told of more than their own count."""
+    left = {}
+    for tenant in clients:
+        _, secret = await closed.services.keys.create(
+            tenant=tenant, name="limited", scopes=("observe",), created_by="test",
+            now=datetime.now(UTC), rate="3/day",
+        )  # fmt: skip
+        headers = {"X-Api-Key": secret}
+        async with httpx.AsyncClient(base_url=closed.http.base_url, headers=headers) as limited:
+            answers = [await limited.get("/api/v1/tasks") for _ in range(4)]
+        left[tenant] = [int(each.headers["ratelimit-remaining"]) for each in answers]
+        assert [each.status_code for each in answers] == [200, 200, 200, 429]
+    assert left == {tenant: [2, 1, 0, 0] for tenant in clients}
 
 
 async def test_an_execution_is_cancelled_by_its_own_tenant_only(closed, clients):

@@ -11,10 +11,11 @@ import nats.errors
 import pytest
 
 from streams import connection, ids, permissions, provision, replay, subjects, topology
+from tests.receiver import Receiver
 from tests.secured import TENANTS, Secured
 from tests.system import System
 from tests.wait import until
-from workers import executor, gateway, generator, recorder, syncer
+from workers import executor, feeds, gateway, generator, notifier, recorder, syncer
 from workers.__main__ import POOLS
 
 EXAMPLES = [
@@ -84,8 +85,9 @@ async def product(secured: Secured, folder: Path) -> AsyncIterator[System]:
             secured,  # type: ignore[arg-type]  # has a URL, which is all that is asked of it
             bus,
             folder,
-            pools=(executor, generator, recorder, syncer, gateway),
+            pools=(executor, generator, recorder, notifier, syncer, gateway),
             url_of=secured.url_of,
+            webhook_private="allowed",
         )
 
 
@@ -94,16 +96,27 @@ async def test_every_pool_has_a_role() -> None:
     assert {"ingress", *POOLS} <= {role.name for role in permissions.ROLES}
 
 
+async def test_the_notifier_has_a_right_to_each_of_its_feeds() -> None:
+    """They are made when somebody wants them, under names that the role knows."""
+    for source in feeds.SOURCES:
+        spec = source.consumer
+        made = f"{permissions.API}.CONSUMER.CREATE.{spec.stream}.{spec.durable}"
+        assert f"{made}.{spec.filter_subject}" in permissions.NOTIFIER.publish, source.name
+
+
 async def test_the_whole_product_runs_with_a_user_for_each_role(
     secured: Secured, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Tasks, uploads, generation, executions, batches, calls, cancelling, replay, dead letters."""
-    async with product(secured, tmp_path / "data") as system:
+    """Tasks, generation, executions, batches, cancelling, keys, webhooks, events, dead letters."""
+    async with product(secured, tmp_path / "data") as system, Receiver() as receiver:
         await system.create()
+        hooks = await _hooked(system, receiver)
         upload = {"code": "def run(input):\n    return input + '!'\n", "activate": True}
         answer = await system.http.post("/api/v1/tasks/upper/artifacts", json=upload)
         assert answer.status_code == 201, answer.text
         assert (await system.execute("a")).json()["output"] == "a!"
+        await system.create("broken", "def run(input):\n    raise ValueError(input)\n")
+        assert (await system.execute("a", task="broken")).json()["status"] == "error"
         items = [{"id": str(n), "input": "x"} for n in range(300)]
         batch = {"task_id": "upper", "items": items}
         answer = await system.http.post("/api/v1/batch/execute", json=batch)
@@ -113,8 +126,10 @@ async def test_the_whole_product_runs_with_a_user_for_each_role(
         assert found.json()["output"] == "b!"
         assert (await system.http.get("/api/v1/queues")).status_code == 200
         assert (await system.http.delete(f"/api/v1/executions/{looked_up}")).status_code == 409
+        await _done_once(system)
         await _generated(system)
         await _given_up(system, secured)
+        await _told(system, receiver, hooks)
         assert (await system.http.get("/health")).json()["status"] == "healthy"
 
     assert [line for line in caplog.messages if "violation" in line.lower()] == []
@@ -138,6 +153,74 @@ async def _generated(system: System) -> None:
         return bool(site["missing"] == 0 and site["versions"] >= 3)
 
     await until(is_followed)
+
+
+KINDS = (
+    "execution.succeeded",
+    "execution.failed",
+    "artifact.created",
+    "artifact.activated",
+    "operation.finished",
+)
+"""Of every source that a notifier reads."""
+
+
+async def _hooked(system: System, receiver: Receiver) -> list[str]:
+    """Webhooks for everything, one of them to an endpoint that wants no more."""
+    receiver.answer = lambda post: 410 if post.path == "/gone" else 204
+    made = []
+    for path, kinds in (("/all", KINDS), ("/gone", ("artifact.created",))):
+        body = {"url": f"{receiver.url}{path}", "events": kinds}
+        answer = await system.http.post("/api/v1/webhooks", json=body)
+        assert answer.status_code == 201, answer.text
+        made.append(f"/api/v1/webhooks/{answer.json()['id']}")
+    return made
+
+
+async def _told(system: System, receiver: Receiver, hooks: list[str]) -> None:
+    """Of all that happened; by request once more; and no more once they are deleted."""
+    everything, gone = hooks
+
+    async def told() -> bool:
+        kinds = {post.json["type"] for post in receiver.posts if post.path == "/all"}
+        return kinds == set(KINDS)
+
+    async def disabled() -> bool:
+        reason: str = (await system.http.get(gone)).json()["disabled_reason"]
+        return "410" in reason
+
+    await until(told)
+    await until(disabled)
+    listed = (await system.http.get(f"{everything}/deliveries")).json()["deliveries"]
+    again = f"{everything}/deliveries/{listed[0]['id']}/redeliver"
+    for path in (again, f"{everything}/ping"):
+        assert (await system.http.post(path)).status_code == 202
+    assert (await system.http.patch(everything, json={"description": "x"})).status_code == 200
+    await until(lambda: _posted(receiver, listed[0]["id"]) == 2)
+    for path in hooks:
+        assert (await system.http.delete(path)).status_code == 204
+    log = await system.bus.jetstream.stream_info("WEBHOOK_LOG")
+    assert log.state.messages == 0
+
+
+def _posted(receiver: Receiver, delivery: str) -> int:
+    return [post.id for post in receiver.posts].count(delivery)
+
+
+async def _done_once(system: System) -> None:
+    """A key keeps an execution and an answer from being done twice; events tell of their end."""
+    for path, body in (
+        ("/api/v1/tasks", {"name": "once"}),
+        ("/api/v1/tasks/upper/execute?wait=0", {"input": "z"}),
+    ):
+        first, second = [
+            await system.http.post(path, json=body, headers={"Idempotency-Key": path})
+            for _ in range(2)
+        ]
+        assert first.is_success, first.text
+        assert second.headers["idempotent-replayed"] == "true"
+    following = f"/api/v1/executions/{first.json()['id']}/events"
+    assert "event: ended" in (await system.http.get(following)).text
 
 
 async def _given_up(system: System, secured: Secured) -> None:
@@ -303,7 +386,31 @@ async def test_only_the_admin_changes_streams(secured: Secured, role: str) -> No
         ("syncer", ("$KV.artifacts.x.1", "$JS.API.DIRECT.GET.RECORDS", "loopai.v1.record.a.b")),
         (
             "ingress",
-            ("loopai.v1.record.a.b", "$JS.API.CONSUMER.MSG.NEXT.EXECUTE.executor-bulk-0-0"),
+            (
+                "loopai.v1.record.a.b",
+                "loopai.v1.webhook_log.a.b",
+                "$JS.API.CONSUMER.MSG.NEXT.EXECUTE.executor-bulk-0-0",
+                "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.notifier",
+                "$JS.API.STREAM.PURGE.DEAD",
+            ),
+        ),
+        (
+            "notifier",
+            (
+                "loopai.v1.execute.bulk.acme.upper",
+                "loopai.v1.record.a.b",
+                "loopai.v1.dead.EXECUTE.a.b",
+                "$KV.tasks.a.b",
+                "$KV.keys.x",
+                "$KV.operations.x",
+                "$JS.API.STREAM.MSG.GET.KV_keys",
+                "$JS.API.DIRECT.GET.KV_keys",
+                "$JS.API.DIRECT.GET.RECORDS",
+                "$JS.API.CONSUMER.CREATE.RECORDS.other.loopai.v1.record.>",
+                "$JS.API.CONSUMER.CREATE.EXECUTE.notifier-records.loopai.v1.execute.>",
+                "$JS.API.CONSUMER.DELETE.WEBHOOKS.notifier",
+                "$JS.API.STREAM.PURGE.WEBHOOK_LOG",
+            ),
         ),
         ("auditor", ("loopai.v1.record.a.b", "$JS.API.DIRECT.GET.EXECUTE", "$KV.tasks.a.b")),
     ],
