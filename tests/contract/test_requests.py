@@ -17,10 +17,10 @@ from workers import executor, generator, recorder
 
 HERE = Path(__file__).parent
 REQUESTS_LEAST = 5_000
-EXAMPLES = 50
+EXAMPLES = 95
 """For each of some forty operations, beside what covers each limit of its schema."""
-TIME_S = 420
-"""Longest run, on a busy machine; two minutes where there is nothing else to do."""
+TIME_S = 600
+"""Longest run, on a busy machine; four minutes where there is nothing else to do."""
 _COUNT = re.compile(r"^loopai_http_requests_total\{.*\} ([0-9.e+]+)$", re.MULTILINE)
 _FAILED = re.compile(r'^loopai_http_requests_total\{.*status="500"\} .*$', re.MULTILINE)
 
@@ -92,4 +92,5 @@ async def test_no_request_gets_what_is_not_described(whole: System, tmp_path: Pa
     metrics = (await whole.http.get("/metrics")).text
     assert process.returncode == 0, said.decode()
     assert _FAILED.findall(metrics) == []
+    assert 'status="401"' in metrics
     assert sum(map(float, _COUNT.findall(metrics))) >= REQUESTS_LEAST, said.decode()
