@@ -125,6 +125,11 @@ class Keyring:
         found = (entry.value for entry in self._mirror.entries.values())
         return sorted((key for key in found if key.tenant == tenant), key=lambda key: key.id)
 
+    def valid(self) -> int:
+        """How many open something now, of all tenants."""
+        now = time.time()
+        return sum(grant.expires_at > now for grant in self._grants.values())
+
     async def revoke(self, tenant: str | None, key_id: str, *, by: str, now: datetime) -> ApiKey:
         """End a key of *tenant*, or of any where it is None, for ever. KEY_NOT_FOUND."""
         await self._mirror.settle()

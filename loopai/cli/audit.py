@@ -1,7 +1,6 @@
 """`loopai audit`: what ran, read from the bus as it was recorded."""
 
 import asyncio
-import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,9 +10,6 @@ import typer
 from loopai import views
 from loopai.cli import api, failure, moment, options, output
 from streams import messages, subjects
-
-BROKER_S_MAX = 3.0
-"""A person waits at the terminal: a broker that is there answers in milliseconds."""
 
 app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
 
@@ -104,31 +100,23 @@ async def _tail(
     shadow: bool,
     as_json: bool,
 ) -> None:
-    from streams import connection, replay  # noqa: PLC0415 (kept from `loopai --help`)
+    from loopai.cli import bus  # noqa: PLC0415 (kept from `loopai --help`)
+    from streams import replay  # noqa: PLC0415 (the same)
 
-    # The one line of the Failure says the same.
-    logging.getLogger(connection.__name__).setLevel(logging.ERROR)
-    try:
-        connected = await connection.connect(
-            url, name="loopai-audit", role="auditor", timeout_s=BROKER_S_MAX
-        )
-    except connection.BrokerUnavailable as error:
-        raise failure.Failure(str(error)) from error
     printed = 0
     try:
-        async for record in replay.records(
-            connected, tenant=tenant, task=task, since=since, follow=follow, shadow=shadow
-        ):
-            output.print_line(
-                msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)
-            )
-            printed += 1
-            if printed == limit:
-                break
+        async with bus.connected(url, name="loopai-audit", role="auditor") as connected:
+            async for record in replay.records(
+                connected, tenant=tenant, task=task, since=since, follow=follow, shadow=shadow
+            ):
+                output.print_line(
+                    msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)
+                )
+                printed += 1
+                if printed == limit:
+                    break
     except replay.ReplayFailed as error:
         raise failure.Failure(str(error)) from error
-    finally:
-        await connected.close()
 
 
 def _text(record: messages.ExecutionRecord) -> str:

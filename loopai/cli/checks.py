@@ -8,15 +8,18 @@ import msgspec
 import nats.errors
 
 from loopai import errors, settings
+from loopai.catalog import keys
 from loopai.catalog.stores import location, store
-from loopai.cli import api, failure
+from loopai.cli import api, bus, failure
 from streams import connection, provision, topology
+from streams import store as buckets
 
 CONNECT_S: Final = 3.0
 """How long a broker or a Redis may take to answer."""
-POOLS: Final = ("executor", "generator", "recorder")
-"""Without one of each, some requests are accepted and not served."""
+POOLS: Final = ("executor", "generator", "recorder", "notifier")
+"""Without one of each, something is accepted and not served: of the last, webhooks."""
 CHANGES_TOLD: Final = 3
+FIRST_KEY: Final = "loopai key create first --scope admin --bus"
 
 State = Literal["ok", "off", "failed"]
 
@@ -67,7 +70,13 @@ def _set(known: settings.Settings) -> str:
 
 async def _bus(known: settings.Settings) -> AsyncIterator[Finding]:
     try:
-        connected = await connection.connect(known.nats_url, name="doctor", timeout_s=CONNECT_S)
+        connected = await connection.connect(
+            known.nats_url,
+            name="doctor",
+            role=bus.role(known.nats_url),
+            proof=known.nats_proof,
+            timeout_s=CONNECT_S,
+        )
     except connection.BrokerUnavailable as error:
         detail, _, mend = str(error).partition("; ")
         yield _failed("broker", detail, mend)
@@ -76,6 +85,7 @@ async def _bus(known: settings.Settings) -> AsyncIterator[Finding]:
         version = connected.client.connected_server_version
         yield _ok("broker", f"nats-server {version} at {settings.redacted(known.nats_url)}")
         yield await _streams(connected)
+        yield await _keys(connected, known)
     finally:
         await connected.close()
 
@@ -93,6 +103,26 @@ async def _streams(connected: connection.Connection) -> Finding:
     left = len(changes) - CHANGES_TOLD
     more = f" and {left} more" if left > 0 else ""
     return _failed("streams", f"to do: {named}{more}", "python -m streams apply")
+
+
+async def _keys(connected: connection.Connection, known: settings.Settings) -> Finding:
+    """Whether callers are asked for keys, and whether anybody has one."""
+    try:
+        required = known.auth_required
+        async with keys.Keyring(connected).opened() as ring:
+            valid = ring.valid()
+    except errors.StartupError as error:
+        return _failed("keys", str(error), "docs/how-to/secure.md")
+    except buckets.StoreUnavailable as error:
+        mend = "python -m streams apply; of several users of the broker, take the ingress's"
+        return _failed("keys", str(error), mend)
+    there = f"{valid} valid on the bus"
+    if not required:
+        return Finding(part="keys", state="off", detail=f"nobody is asked for one; {there}")
+    if not valid and not known.jwt_issuer:
+        return _failed("keys", f"all are asked for one; {there}", FIRST_KEY)
+    also = f", or a token of {known.jwt_issuer}" if known.jwt_issuer else ""
+    return _ok("keys", f"all are asked for one{also}; {there}")
 
 
 async def _store(known: settings.Settings) -> Finding:

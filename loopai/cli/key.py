@@ -1,7 +1,6 @@
 """`loopai key`: API keys, through the API or, where there is none yet, on the bus itself."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,8 +17,6 @@ from streams import messages
 if TYPE_CHECKING:
     from loopai.catalog import keys
 
-BROKER_S_MAX: Final = 3.0
-"""A person waits at the terminal: a broker that is there answers in milliseconds."""
 SCOPES: Final = get_args(messages.Scope)
 BY: Final = "cli"
 """Who made or revoked what the bus's own rights were used for."""
@@ -235,20 +232,16 @@ def _shown(key: messages.ApiKey) -> Key:
 @asynccontextmanager
 async def _ring(nats_url: str) -> "AsyncIterator[keys.Keyring]":
     from loopai.catalog import keys  # noqa: PLC0415 (kept from `loopai --help`)
-    from streams import connection, store  # noqa: PLC0415 (the same)
+    from loopai.cli import bus  # noqa: PLC0415 (the same)
+    from streams import store  # noqa: PLC0415 (the same)
 
-    # The one line of the Failure says the same.
-    logging.getLogger(connection.__name__).setLevel(logging.ERROR)
     try:
-        connected = await connection.connect(nats_url, name="loopai-key", timeout_s=BROKER_S_MAX)
-    except connection.BrokerUnavailable as error:
-        raise failure.Failure(str(error)) from error
-    try:
-        async with keys.Keyring(connected).opened() as ring:
+        async with (
+            bus.connected(nats_url, name="loopai-key", role=bus.role(nats_url)) as connected,
+            keys.Keyring(connected).opened() as ring,
+        ):
             yield ring
     except store.StoreUnavailable as error:
         raise failure.Failure(f"{error}; has `python -m streams apply` been run?") from error
     except errors.ApiError as error:
         raise failure.Failure(f"{error.code}: {error}") from error
-    finally:
-        await connected.close()

@@ -34,11 +34,26 @@ async def test_all_is_well_with_a_running_stack(loopai, examined, tmp_path):
     async with redis.served("server", tmp_path) as cache:
         found = findings(await examined(0, **urls, LOOPAI_REDIS_URL=cache.url))
     states = {part: each["state"] for part, each in found.items()}
-    assert states == dict.fromkeys(
+    assert states == {"keys": "off"} | dict.fromkeys(
         ("settings", "broker", "streams", "store", "cache", "sandbox", "api"), "ok"
     )
+    assert found["keys"]["detail"] == "nobody is asked for one; 0 valid on the bus"
     assert "LOOPAI_NATS_URL" in found["settings"]["detail"]
     assert "1 executor" in found["api"]["detail"]
+    assert "1 notifier" in found["api"]["detail"]
+
+    asked = {**urls, "LOOPAI_AUTH": "required"}
+    found = findings(await examined(1, **asked))
+    assert found["keys"]["state"] == "failed"
+    first = found["keys"]["mend"].split()
+    assert first[0] == "loopai"
+    made = await loopai(*first[1:], **urls)
+    assert await made.ended() == 0, made.lines
+    found = findings(await examined(0, **asked))
+    assert found["keys"]["detail"] == "all are asked for one; 1 valid on the bus"
+    undecided = {**urls, "LOOPAI_HTTP": "0.0.0.0:8080"}
+    found = findings(await examined(1, **undecided))
+    assert "LOOPAI_AUTH=required" in found["keys"]["detail"]
 
     dev.signal(signal.SIGTERM)
     assert await dev.ended() == 0

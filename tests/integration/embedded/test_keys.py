@@ -83,6 +83,27 @@ async def test_the_bus_is_the_way_back(call):
     assert (code, err[0][:14]) == (1, "error: /name: ")
 
 
+async def test_a_key_has_a_rate_and_a_quota(call):
+    """They are shown, they hold, and what is no rate is named, with or without the API."""
+    first = {api.KEY_VARIABLE: call.key}
+    create = ("key", "create", "slow", "--scope", "observe", "--quota", "9/hour", "--json")
+    code, out, err = await call(*create, "--rate", "1/day", **first)
+    assert code == 0, err
+    made = msgspec.json.decode(out)
+    assert (made["rate"], made["quota"]) == ("1/day", "9/hour")
+    slow = {api.KEY_VARIABLE: made["key"]}
+    assert (await call("task", "list", **slow))[0] == 0
+    code, _, err = await call("task", "list", **slow)
+    assert code == 1
+    assert "RATE_LIMITED" in err[0]
+    for where in ((), ("--bus",)):
+        for option in ("--rate", "--quota"):
+            create = ("key", "create", "k", "--scope", "observe", option, "soon", *where)
+            code, out, err = await call(*create, **first)
+            assert (code, out) == (1, "")
+            assert f"/{option[2:]}: expected NUMBER/second, /minute, /hour or /day" in err[0]
+
+
 async def test_a_first_key_is_made_once(loopai):
     """A second start on the same folder finds it; without LOOPAI_AUTH none is made at all."""
     stated = []
