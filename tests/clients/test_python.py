@@ -179,7 +179,7 @@ async def test_a_slow_source_is_not_waited_for(system):
 )
 async def test_what_is_no_item_is_refused(client, items, window, wrong):
     """Nothing is sent of what cannot be right."""
-    with pytest.raises(wrong, match="item 0|window 0"):
+    with pytest.raises(wrong, match=r"item 0|window 0"):
         _ = [each async for each in client.batch.stream("upper", items, window=window)]
 
 
