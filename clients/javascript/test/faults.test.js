@@ -31,10 +31,11 @@ const BUSY = refusal(503, "BACKLOG_FULL", { "retry-after": "0" });
 async function planned(plan, use, options = {}) {
   const seen = [];
   const server = createServer((request, response) => {
-    request.resume();
+    let body = "";
+    request.on("data", (chunk) => (body += chunk));
     request.on("end", () => {
       seen.push(request.headers);
-      (plan[seen.length - 1] ?? DONE)(response, server);
+      (plan[seen.length - 1] ?? DONE)(response, server, body);
     });
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -177,6 +178,25 @@ test("events are taken up where they broke", async () => {
   });
   await planned([(response) => response.writeHead(204).end()], async (loopai) => {
     for await (const event of loopai.operations.events("x")) assert.fail(event.kind);
+  });
+});
+
+test("a stream goes on where its connection broke", async () => {
+  const echo = (response, _server, body) => {
+    const results = JSON.parse(body).items.map(({ id, input }) => ({ id, output: input }));
+    response.end(JSON.stringify({ results }));
+  };
+  const items = ["a", "b", "c", "d"].map((input) => ({ input }));
+  await planned([CUT, echo, CUT, BUSY, echo], async (loopai, seen) => {
+    const found = [];
+    for await (const result of loopai.batch.stream("upper", items, { window: 2 })) {
+      found.push(`${result.id}${result.output}`);
+    }
+    assert.deepEqual(found, ["0a", "1b", "2c", "3d"]);
+    const keys = seen.map((headers) => headers["idempotency-key"]);
+    assert.equal(keys[0], keys[1]);
+    assert.equal(new Set(keys.slice(2)).size, 1);
+    assert.notEqual(keys[1], keys[2]);
   });
 });
 
