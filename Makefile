@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DOCTOR := $(BIN)/python -m loopai.cli.main sandbox doctor
-SCRIPTS := loopai/sandbox/inside/javascript/*.js
+SCRIPTS := loopai/sandbox/inside/javascript/*.js clients/javascript/src clients/javascript/test clients/javascript/usage.ts
 
 .PHONY: setup demo dev test check docs bench lock format
 .DEFAULT_GOAL := setup

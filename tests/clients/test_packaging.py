@@ -1,0 +1,31 @@
+"""The Python client as a package of its own."""
+
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import loopai_client
+
+CLIENT = Path(__file__).parents[2] / "clients" / "python"
+
+
+def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> None:
+    """Its version is the module's; NATS is an extra; types come with it."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    built = subprocess.run(
+        [*command, "--directory", str(tmp_path)], cwd=CLIENT, capture_output=True, check=False
+    )
+    assert built.returncode == 0, built.stderr.decode()
+    (file,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(file) as wheel:
+        names = wheel.namelist()
+        about = next(name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(wheel.read(about).decode())
+    modules = {str(path.relative_to(CLIENT)) for path in CLIENT.glob("loopai_client/**/*.py")}
+    packed = {name for name in names if ".dist-info/" not in name}
+    assert packed == modules | {"loopai_client/py.typed"}
+    assert metadata["Version"] == loopai_client.__version__
+    needed = metadata.get_all("Requires-Dist")
+    assert needed == ["httpx>=0.28", "msgspec>=0.19", "nats-py>=2.11; extra == 'nats'"]
