@@ -167,4 +167,4 @@ async def test_ready_counts_nobody_who_died_with_an_earlier_stack(tmp_path: Path
         await bus.close()
     shown = [codec.WORKER.decode(each) for each in raw]
     assert sum(each.pool == "ingress" for each in shown) == 2
-    assert len(shown) == 7
+    assert len(shown) == 8

@@ -31,22 +31,21 @@ def test_a_signature_is_known():
     assert verify_webhook(signed(time.time()), BODY, SECRET)
 
 
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        (signed(time.time()), BODY + b" "),
-        (signed(time.time() - 400), BODY),
-        (signed(time.time() + 400), BODY),
-        (signed(time.time(), "whsec_" + base64.b64encode(b"x" * 32).decode()), BODY),
-        ({}, BODY),
-        ({**signed(time.time()), "Webhook-Timestamp": "9" * 5000}, BODY),
-        ({**signed(time.time()), "Webhook-Timestamp": "²"}, BODY),
-        ({**signed(time.time()), "Webhook-Signature": "v1,é"}, BODY),
-    ],
-)
-def test_what_is_not_signed_is_not_believed(headers, body):
+def test_what_is_not_signed_is_not_believed():
     """Another body, another time, another key, nothing, nonsense."""
-    assert not verify_webhook(headers, body, SECRET)
+    now = time.time()
+    other = "whsec_" + base64.b64encode(b"x" * 32).decode()
+    for headers, body in (
+        (signed(now), BODY + b" "),
+        (signed(now - 400), BODY),
+        (signed(now + 400), BODY),
+        (signed(now, other), BODY),
+        ({}, BODY),
+        ({**signed(now), "Webhook-Timestamp": "9" * 5000}, BODY),
+        ({**signed(now), "Webhook-Timestamp": "²"}, BODY),
+        ({**signed(now), "Webhook-Signature": "v1,é"}, BODY),
+    ):
+        assert not verify_webhook(headers, body, SECRET), headers
 
 
 def test_a_secret_that_is_none_is_told():

@@ -62,7 +62,7 @@ async def test_runs_everything_until_sigterm(dev, has_ended):
     }
     assert health["workers"] == wanted
     children = command.children()
-    assert len(children) == 9
+    assert len(children) == 10
     command.signal(signal.SIGTERM)
     assert await command.ended() == 0
     for pid in children.values():

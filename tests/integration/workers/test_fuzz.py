@@ -255,6 +255,8 @@ async def test_executions(hardened: System) -> None:
         messages("loopai.v1.execute.interactive", "loopai.v1.execute.bulk"),
         check,
     )
+    # Chance may have drawn none that can be read.
+    await check(hardened, [("loopai.v1.execute.bulk.default.upper", _good()[0], {})])
     # Most of what is drawn gets in, and is read.
     assert sum(counts) > EXAMPLES
     assert await dead(hardened, "EXECUTE")

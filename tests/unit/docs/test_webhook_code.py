@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,16 @@ def signed(*secrets: str, seconds_ago: int = 0) -> dict[str, str]:
 
 
 SECRET, OTHER = signature.new_secret(), signature.new_secret()
-CASES = {
-    "right": (SECRET, signed(SECRET), BODY, True),
-    "rotated, the new one": (SECRET, signed(SECRET, OTHER), BODY, True),
-    "rotated, the former": (OTHER, signed(SECRET, OTHER), BODY, True),
-    "another secret": (OTHER, signed(SECRET), BODY, False),
-    "another body": (SECRET, signed(SECRET), BODY + b" ", False),
-    "another id": (SECRET, signed(SECRET) | {"webhook-id": "other"}, BODY, False),
-    "too old": (SECRET, signed(SECRET, seconds_ago=3600), BODY, False),
-    "no signature": (SECRET, signed(SECRET) | {"webhook-signature": ""}, BODY, False),
+# Made when they are tried: a signature is good for five minutes.
+CASES: dict[str, Callable[[], tuple[str, dict[str, str], bytes, bool]]] = {
+    "right": lambda: (SECRET, signed(SECRET), BODY, True),
+    "rotated, the new one": lambda: (SECRET, signed(SECRET, OTHER), BODY, True),
+    "rotated, the former": lambda: (OTHER, signed(SECRET, OTHER), BODY, True),
+    "another secret": lambda: (OTHER, signed(SECRET), BODY, False),
+    "another body": lambda: (SECRET, signed(SECRET), BODY + b" ", False),
+    "another id": lambda: (SECRET, signed(SECRET) | {"webhook-id": "other"}, BODY, False),
+    "too old": lambda: (SECRET, signed(SECRET, seconds_ago=3600), BODY, False),
+    "no signature": lambda: (SECRET, signed(SECRET) | {"webhook-signature": ""}, BODY, False),
 }
 
 
@@ -43,14 +45,15 @@ def test_the_python_of_the_page_checks_signatures(case):
     """Right ones pass, and nothing else."""
     scope: dict[str, object] = {}
     exec(compile(code("python"), "webhooks.md", "exec"), scope)  # noqa: S102 (it is ours)
-    secret, headers, body, good = CASES[case]
+    secret, headers, body, good = CASES[case]()
     assert scope["verify"](secret, headers, body) is good
 
 
 def test_the_javascript_of_the_page_checks_signatures(tmp_path):
     """All cases in one process; Deno has Node's modules."""
     (tmp_path / "verify.mjs").write_text(code("javascript"))
-    cases = [[secret, headers, body.decode()] for secret, headers, body, _ in CASES.values()]
+    made = [make() for make in CASES.values()]
+    cases = [[secret, headers, body.decode()] for secret, headers, body, _ in made]
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     (tmp_path / "main.mjs").write_text(
         'import { Buffer } from "node:buffer";\n'
@@ -70,4 +73,4 @@ def test_the_javascript_of_the_page_checks_signatures(tmp_path):
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == [good for *_, good in CASES.values()]
+    assert json.loads(ran.stdout) == [good for *_, good in made]
