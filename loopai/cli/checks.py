@@ -82,7 +82,8 @@ async def _bus(known: settings.Settings) -> AsyncIterator[Finding]:
         yield _failed("broker", detail, mend)
         return
     try:
-        version = connected.client.connected_server_version
+        of = connected.client.connected_server_version
+        version = f"{of.major}.{of.minor}.{of.patch}"
         yield _ok("broker", f"nats-server {version} at {settings.redacted(known.nats_url)}")
         yield await _streams(connected)
         yield await _keys(connected, known)

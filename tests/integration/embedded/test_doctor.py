@@ -1,5 +1,6 @@
 """`loopai doctor` finds what is not there, and says how to mend it."""
 
+import re
 import signal
 
 import msgspec
@@ -39,6 +40,7 @@ async def test_all_is_well_with_a_running_stack(loopai, examined, tmp_path):
     )
     assert found["keys"]["detail"] == "nobody is asked for one; 0 valid on the bus"
     assert "LOOPAI_NATS_URL" in found["settings"]["detail"]
+    assert re.match(r"nats-server 2\.\d+\.\d+ at nats://", found["broker"]["detail"])
     assert "1 executor" in found["api"]["detail"]
     assert "1 notifier" in found["api"]["detail"]
 
