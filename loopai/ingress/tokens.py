@@ -18,7 +18,7 @@ from streams import ending, subjects
 
 log = structlog.get_logger()
 
-ALGORITHMS: Final = {
+ALGORITHMS: Final[dict[str | None, tuple[str, ...]]] = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     "EC": ("ES256", "ES384", "ES512"),
     "OKP": ("EdDSA",),
