@@ -23,6 +23,8 @@ RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 10
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 """What may wait in memory to be written while the broker is away; then publishing fails."""
+READS_MAX: Final = 4
+"""Batches of stored messages on their way here at once; see `replay.read`."""
 NONE: Final = credentials.Credentials()
 """Of those who need none, or have them in the URL."""
 
@@ -58,6 +60,8 @@ class Connection:
         self.closed = asyncio.Event()
         """Set when the connection is gone for good: the process should exit."""
         self.on_reconnect: list[Callable[[], None]] = []
+        self.reads = asyncio.Semaphore(READS_MAX)
+        """To be held by whoever asks for a batch of stored messages, until it is here."""
 
     async def close(self) -> None:
         """Flush what is written, then close. Safe to call twice."""

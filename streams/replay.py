@@ -8,20 +8,25 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 import nats.errors
+from nats.aio.subscription import Subscription
 
 from streams import codec, ids, intake, messages, subjects, topology
-from streams.connection import Connection
+from streams.connection import READS_MAX, Connection
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 256
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+BROKER_PENDING_BYTES: Final = 64 * 1024 * 1024
+"""What nats-server holds for one connection, `max_pending`, before it takes it for dead."""
+TURN_S: Final = 10.0
+"""How long a reader waits for its turn to ask."""
 SILENCE_S: Final = 5.0
 FOLLOW_S: Final = 0.2
 """How often a follower looks for more."""
@@ -29,6 +34,9 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the clock that minted an id may be ahead of the broker's."""
 ACCEPT: Final = timedelta(seconds=60)
 """How long after its id was minted an execution may reach the EXECUTE stream."""
+
+if 2 * READS_MAX * BATCH_BYTES_MAX > BROKER_PENDING_BYTES:
+    raise topology.TopologyError("what is read at once must leave room for everything else")
 
 
 class ReplayFailed(Exception):  # noqa: N818 (it says what is the matter)
@@ -68,23 +76,12 @@ async def read(
             request = start | {
                 "batch": BATCH, "max_bytes": BATCH_BYTES_MAX, "next_by_subj": subject
             }  # fmt: skip
-            await connection.client.publish(
-                f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
-            )
-            more = False
-            while True:
-                try:
-                    message = await subscription.next_msg(timeout=SILENCE_S)
-                except (nats.errors.Error, TimeoutError) as error:
-                    raise ReplayFailed(f"{stream}: no answer from the broker") from error
-                headers = message.headers or {}
-                status = headers.get("Status")
-                if status is not None and "Nats-Sequence" not in headers:
-                    if status == "503":
-                        raise ReplayFailed(f"{stream}: no such stream, or JetStream is away")
-                    more = status == "204" and int(headers.get("Nats-Num-Pending", 0)) > 0
-                    break
-                stored = _stored(headers, message.data)
+            async with _turn(connection, stream):
+                await connection.client.publish(
+                    f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
+                )
+                found, more = await _batch(subscription, stream)
+            for stored in found:
                 start = {"seq": stored.sequence + 1}
                 yield stored
             if not more:
@@ -94,6 +91,37 @@ async def read(
     finally:
         if not connection.client.is_closed:
             await subscription.unsubscribe()
+
+
+@contextlib.asynccontextmanager
+async def _turn(connection: Connection, stream: str) -> AsyncIterator[None]:
+    """Others wait meanwhile: the broker cuts off a connection that it has too much for."""
+    try:
+        async with asyncio.timeout(TURN_S):
+            await connection.reads.acquire()
+    except TimeoutError as error:
+        raise ReplayFailed(f"{stream}: too many read from the broker at once") from error
+    try:
+        yield
+    finally:
+        connection.reads.release()
+
+
+async def _batch(subscription: Subscription, stream: str) -> tuple[list[Stored], bool]:
+    """What one request is answered with, and whether there is more. ReplayFailed."""
+    found: list[Stored] = []
+    while True:
+        try:
+            message = await subscription.next_msg(timeout=SILENCE_S)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise ReplayFailed(f"{stream}: no answer from the broker") from error
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is not None and "Nats-Sequence" not in headers:
+            if status == "503":
+                raise ReplayFailed(f"{stream}: no such stream, or JetStream is away")
+            return found, status == "204" and int(headers.get("Nats-Num-Pending", 0)) > 0
+        found.append(_stored(headers, message.data))
 
 
 async def records(

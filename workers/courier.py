@@ -22,6 +22,8 @@ TENANT_POSTS_MAX: Final = 32
 """Of one tenant at once: others find slots."""
 RESPONSE_CHARACTERS_MAX: Final = 1_024
 """Of an answer the history keeps."""
+ERROR_CHARACTERS_MAX: Final = 500
+"""Of what went wrong: it may quote a hundred kilobytes of what a receiver wrote."""
 USER_AGENT: Final = "Loopai-Webhook/1"
 EARLY_S: Final = 0.05
 """What is due so soon is posted now."""
@@ -118,7 +120,7 @@ class Courier:
             at=now,
             outcome="retrying" if error else "succeeded",
             status_code=status,
-            error=error,
+            error=error[:ERROR_CHARACTERS_MAX],
             response=response,
             duration_ms=round((time.perf_counter() - started) * 1000, 3),
         ), retry_s

@@ -50,6 +50,8 @@ class Patient(httptools_impl.HttpToolsProtocol):
         """What a callback of the parser found."""
         self._refused = False
         """Whether the last answer is given: what still comes is dropped."""
+        self._answering: Any = None  # any: a cycle of uvicorn's, or what looks like one
+        """The request whose answer is next; `cycle` is the one that came last."""
 
     @property
     def holds_body(self) -> bool:
@@ -79,10 +81,25 @@ class Patient(httptools_impl.HttpToolsProtocol):
         self._coming = Coming.HEAD
         self._fed, self.got, self._due = 0, 0, None
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
+        if self.parser.should_upgrade() and self.cycle is not None:
+            # Nothing is read behind it.
+            self.cycle.keep_alive = False
+
     def head_is_here(self) -> None:
-        """To be called with the headers complete. Ends the parsing where they are too large."""
+        """To be called with the headers complete. Ends the parsing where nothing may follow."""
         if self._fed + self._piece > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
             self._wrong = _head_too_large()
+            raise self._wrong
+        if self.parser.should_upgrade() and self._has_body():
+            self._wrong = errors.ApiError(
+                "MALFORMED_REQUEST",
+                "a request with a body cannot ask for another protocol; leave Upgrade out, as a "
+                "client that is told to speak HTTP/1.1 does",
+            )
             raise self._wrong
         self._coming = Coming.BODY
         self._fed, self._due = 0, None
@@ -92,6 +109,7 @@ class Patient(httptools_impl.HttpToolsProtocol):
         self._coming = Coming.NOTHING
 
     def on_response_complete(self) -> None:
+        self._answering = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self._coming is Coming.BODY:
             self._expect(LINGER_S)
@@ -103,6 +121,10 @@ class Patient(httptools_impl.HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        if self._answering is not None:
+            # uvicorn tells the one that came last.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def _more_is_to_come(self) -> None:
@@ -181,6 +203,12 @@ class Patient(httptools_impl.HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._expect(LINGER_S)
         self._shared.metrics.answered("none", "other", error.status, 0.0)
+
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+            for name, value in self.headers
+        )
 
     def _head_bytes(self) -> int:
         """Of the request that is being parsed, as it was written but for optional spaces."""

@@ -143,14 +143,16 @@ class Protocol(patience.Patient):
         if call is not None:
             if execute.begin(self._shared, call):
                 self._call, self.cycle = None, call  # type: ignore[assignment]  # looks like one
+                self._answering = None if call.response_complete else call
                 return
             self._go_the_general_way(call)
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(self.cycle, Call) and not self.cycle.response_complete:
-            self._shared.dispatcher.forget(self.cycle.execution_id)
-            self._count(self.cycle, problems.CLIENT_CLOSED_REQUEST)
+        call = self._answering
+        if isinstance(call, Call) and not call.response_complete:
+            self._shared.dispatcher.forget(call.execution_id)
+            self._count(call, problems.CLIENT_CLOSED_REQUEST)
         super().connection_lost(exc)
 
     def answer(self, call: Call, status: int, head: bytes, body: bytes) -> None:

@@ -18,11 +18,13 @@ from streams import ending, subjects
 
 log = structlog.get_logger()
 
-ALGORITHMS: Final = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
-)
-"""Asymmetric ones only: with HS256 the issuer's public key would be the secret."""
+ALGORITHMS: Final[dict[str | None, tuple[str, ...]]] = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "EC": ("ES256", "ES384", "ES512"),
+    "OKP": ("EdDSA",),
+}
+"""By the kind of key. Asymmetric ones only: with HS256 the issuer's public key, which is shown to
+everybody, would be the secret."""
 LEEWAY_S: Final = 30
 """How far our clock and the issuer's may be apart."""
 TOKEN_BYTES_MAX: Final = 8 * settings.KIB
@@ -107,7 +109,8 @@ class Issuer:
             token,
             # Not the PyJWK, which would bring an algorithm of its own.
             key=key.key,
-            algorithms=ALGORITHMS,
+            # Those of its kind: a stranger's head may name any, and PyJWT would raise a TypeError.
+            algorithms=ALGORITHMS[key.key_type],
             audience=self._audience,
             issuer=self._issuer,
             leeway=LEEWAY_S,
@@ -179,8 +182,7 @@ class Issuer:
         return {
             each.key_id: each
             for each in client.get_signing_keys()
-            # A symmetric key that is shown to everybody is nobody's secret.
-            if each.key_id is not None and each.key_type != "oct"
+            if each.key_id is not None and each.key_type in ALGORITHMS
         }
 
     def _discover(self) -> str:

@@ -38,7 +38,8 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # The latter of a number that is too large: the receiver may write what it likes.
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - now) / timedelta(seconds=1))

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import time
 
@@ -74,6 +75,17 @@ async def test_asymmetric_algorithms_are_taken(checked, issuer, algorithm):
     found = await checked.identify(issuer.token(algorithm, algorithm).encode())
     assert found is not None
     assert (found.tenant, found.name, found.scopes) == ("acme", "oidc:alice", {"author", "execute"})
+
+
+@pytest.mark.parametrize("kind", ["RS256", "ES256"])
+@pytest.mark.parametrize("claimed", list(itertools.chain.from_iterable(tokens.ALGORITHMS.values())))
+async def test_a_head_may_name_an_algorithm_that_its_key_is_not_for(checked, issuer, kind, claimed):
+    """Anybody can write one, without any key: it is as invalid as all that nobody signed."""
+    issuer.rotate(kind, kind)
+    head = json.dumps({"alg": claimed, "kid": kind}).encode()
+    _, claims, signature = issuer.token(kind, kind).split(".")
+    named = base64.urlsafe_b64encode(head).decode().rstrip("=")
+    assert await checked.identify(f"{named}.{claims}.{signature}".encode()) is None
 
 
 @pytest.mark.parametrize("scope", [["author", "execute"], "execute author"])

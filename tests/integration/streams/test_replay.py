@@ -5,6 +5,7 @@ import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from streams import codec, connection, ids, publisher, replay, subjects
@@ -47,6 +48,35 @@ async def test_records_come_in_order_across_many_reads(bus: connection.Connectio
 
     assert sorted(found) == sorted(wanted)
     assert found[-1] == wanted[-1]
+
+
+async def test_many_readers_do_not_cost_the_connection(bus: connection.Connection) -> None:
+    """The broker cuts off whom it has 64 MiB for: they are read one after the other."""
+    lost: list[None] = []
+    bus.on_reconnect.append(lambda: lost.append(None))
+    large = msgspec.structs.replace(_record(ids.new()), input=b"1" * 1_900_000)
+    for _ in range(8):
+        await _write(bus, msgspec.structs.replace(large, id=ids.new()))
+
+    wanted = {ids.new()}
+    looks = [replay.recorded(bus, tenant="default", task=None, wanted=wanted) for _ in range(40)]
+
+    assert await asyncio.gather(*looks) == [{}] * 40
+    assert not lost
+
+
+async def test_a_reader_waits_for_its_turn_but_not_for_ever(
+    bus: connection.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others read keeps nobody for longer than the limit; then there are turns again."""
+    monkeypatch.setattr(replay, "TURN_S", 0.05)
+    await _write(bus, mine := _record(ids.new()))
+    async with contextlib.AsyncExitStack() as others:
+        for _ in range(connection.READS_MAX):
+            await others.enter_async_context(bus.reads)
+        with pytest.raises(replay.ReplayFailed, match="at once"):
+            await anext(replay.records(bus, tenant="default"))
+    assert [r async for r in replay.records(bus, tenant="default")] == [mine]
 
 
 async def test_tasks_and_tenants_are_kept_apart(bus: connection.Connection) -> None:

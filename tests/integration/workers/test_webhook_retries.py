@@ -121,6 +121,23 @@ async def test_a_receiver_may_ask_to_be_left_alone(hooked: System, receiver: Rec
     assert times[1] - times[0] > 0.9
 
 
+async def test_what_a_receiver_writes_instead_of_http_is_quoted_in_part(
+    hooked: System, receiver: Receiver
+) -> None:
+    """The history has 200 attempts, and a webhook that is disabled says why: both stay small."""
+    receiver.answer = lambda _: b"HTTP/1.1 200 OK\r\n" + b"\x01" * 60_000 + b"\r\n\r\n"
+    webhook = await subscribe(hooked, receiver.url)
+    await ping(hooked, webhook)
+
+    async def tried() -> bool:
+        return bool(await deliveries(hooked, webhook))
+
+    await until(tried)
+    (found,) = await deliveries(hooked, webhook)
+    assert found["attempts"][0]["error"].startswith("no answer: illegal header line")
+    assert len(found["attempts"][0]["error"]) == courier.ERROR_CHARACTERS_MAX
+
+
 async def test_410_disables_a_webhook_at_once(hooked: System, receiver: Receiver) -> None:
     """The endpoint says that it is gone: nothing is tried again, and the reason is told."""
     receiver.answer = lambda _: 410

@@ -44,6 +44,9 @@ def test_a_receiver_may_ask_for_later_but_not_for_sooner():
         ("9" * 400, None),
         ("1e9", None),
         ("", None),
+        ("Fri, 02 Jan 99999999999999999999 03:04:05 GMT", None),
+        ("Fri, 02 Jan 2026 99999999999999999999:04:05 GMT", None),
+        ("Fri, 02 Jan 2026 03:04:05 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms(header, seconds):
