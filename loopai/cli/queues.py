@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from loopai.cli import api, options, output
+from loopai.cli import api, completion, options, output
 
 if TYPE_CHECKING:
     from rich import table
@@ -30,7 +30,12 @@ class QueueList(msgspec.Struct, frozen=True):
 
 def queues(
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Name or id of a task; all without it.")
+        str | None,
+        typer.Argument(
+            metavar="[TASK]",
+            help="Name or id of a task; all without it.",
+            autocompletion=completion.task_names,
+        ),
     ] = None,
     url: options.Url = options.URL_DEFAULT,
     as_json: options.AsJson = False,
