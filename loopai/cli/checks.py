@@ -11,13 +11,11 @@ from loopai import errors, settings
 from loopai.catalog import keys
 from loopai.catalog.stores import location, store
 from loopai.cli import api, bus, failure, health
-from streams import connection, provision, topology
+from streams import connection, presence, provision, topology
 from streams import store as buckets
 
 CONNECT_S: Final = 3.0
 """How long a broker or a Redis may take to answer."""
-POOLS: Final = ("executor", "generator", "recorder", "notifier")
-"""Without one of each, something is accepted and not served: of the last, webhooks."""
 CHANGES_TOLD: Final = 3
 FIRST_KEY: Final = "loopai key create first --scope admin --bus"
 
@@ -166,7 +164,7 @@ async def _api(url: str) -> Finding:
     except failure.Failure as error:
         return _failed("api", str(error), "start it with `loopai dev`, or give --url")
     wrong = [f"{part}: {state}" for part, state in found.checks.items() if state != "ok"]
-    missing = [pool for pool in POOLS if not found.workers.get(pool)]
+    missing = [pool for pool in presence.NEEDED if not found.workers.get(pool)]
     if wrong:
         return _failed("api", "; ".join(wrong), "see what is said of that part above")
     if missing:

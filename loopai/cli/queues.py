@@ -42,6 +42,9 @@ def queues(
 ) -> None:
     """Show what is queued and running, by task and lane.
 
+    With how old the oldest of it is, and how many executions a second were recorded in the last
+    minute.
+
     Example: `loopai queues`
     """
     answer = asyncio.run(_get(url, task))

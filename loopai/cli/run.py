@@ -45,7 +45,8 @@ def run(
 ) -> None:
     """Run one input and print the output as JSON.
 
-    What the program printed and why it failed goes to stderr. Exit code 1 when it failed.
+    Where the task takes a string, text that is not JSON is that string. What the program printed
+    and why it failed goes to stderr. Exit code 1 when it failed.
 
     Example: `loopai run spam '{"sms": "You have won a prize"}'`
     """
