@@ -93,7 +93,9 @@ def cancel(
 async def _wait(url: str, execution: str, timeout_s: float | None) -> bytes:
     path, command = record.path(execution), f"loopai execution wait {execution}"
     async with api.Api(url) as client:
-        return await waiting.shown(client, path, command, timeout_s=timeout_s)
+        return await waiting.shown(
+            client, path, command, look_s=waiting.LOOK_S, timeout_s=timeout_s
+        )
 
 
 async def _follow(url: str, execution: str, *, as_json: bool) -> None:

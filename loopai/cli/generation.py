@@ -29,7 +29,9 @@ async def generate(
         return operation
     path, left_s = f"/api/v1/operations/{operation.id}", max(0.0, end_s - time.monotonic())
     with waiting.goes_on(f"it goes on; loopai operation wait {operation.id} waits for it"):
-        answer = await waiting.until_ended(client, path, timeout_s=left_s, stage=stage)
+        answer = await waiting.until_ended(
+            client, path, look_s=waiting.STAGE_S, timeout_s=left_s, stage=stage
+        )
     return api.decode(answer, messages.Operation)
 
 

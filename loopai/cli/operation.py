@@ -73,7 +73,9 @@ async def _get(url: str, operation: str) -> bytes:
 async def _wait(url: str, operation: str, timeout_s: float | None) -> bytes:
     command = f"loopai operation wait {operation}"
     async with api.Api(url) as client:
-        return await waiting.shown(client, _path(operation), command, timeout_s=timeout_s)
+        return await waiting.shown(
+            client, _path(operation), command, look_s=waiting.STAGE_S, timeout_s=timeout_s
+        )
 
 
 async def _follow(url: str, operation: str, *, as_json: bool) -> None:

@@ -87,13 +87,13 @@ async def _run(url: str, task: str, argument: str, request: Request, *, no_wait:
         path, body = api.task_path(task, "execute"), msgspec.json.encode(request)
         if no_wait:
             return await client.post(path, body, wait_s=0.0)
-        with waiting.goes_on(_how_to_go_on(request)), output.stderr().status(task):
+        with waiting.goes_on(_how_to_go_on(request)), output.stderr().status("running"):
             answer = await client.post(path, body, answer_s=(request.timeout_ms or 0) / 1000)
         standing = api.decode(answer, waiting.Standing)
         if standing.status not in waiting.UNDER_WAY:
             return answer
-        command = f"loopai execution wait {standing.id}"
-        return await waiting.shown(client, record.path(standing.id), command, timeout_s=None)
+        path, command = record.path(standing.id), f"loopai execution wait {standing.id}"
+        return await waiting.shown(client, path, command, look_s=waiting.LOOK_S, timeout_s=None)
 
 
 def _how_to_go_on(request: Request) -> str:

@@ -11,8 +11,10 @@ import typer
 
 from loopai.cli import api, failure, output
 
-LOOK_S: Final = 1.0
-"""How long one look waits: that often the stage is shown."""
+STAGE_S: Final = 1.0
+"""How long one look at an operation waits: that often its stage is shown."""
+LOOK_S: Final = 20.0
+"""How long one look at an execution waits, which has no stages: each counts against a rate."""
 AGAIN_S: Final = 1.0
 """Pause before a stream of events that broke off is asked for again."""
 
@@ -50,12 +52,17 @@ def goes_on(how: str) -> Iterator[None]:
 
 
 async def until_ended(
-    client: api.Api, path: str, *, timeout_s: float | None, stage: Callable[[str], None]
+    client: api.Api,
+    path: str,
+    *,
+    look_s: float,
+    timeout_s: float | None,
+    stage: Callable[[str], None],
 ) -> bytes:
     """What is at *path* once it has ended, or as it is after *timeout_s*."""
     ends = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        left_s = LOOK_S if ends is None else min(LOOK_S, ends - time.monotonic())
+        left_s = look_s if ends is None else min(look_s, ends - time.monotonic())
         body = await client.get(path, wait_s=max(0.0, left_s))
         found = api.decode(body, Standing)
         if found.status not in UNDER_WAY or left_s <= 0:
@@ -63,10 +70,14 @@ async def until_ended(
         stage(found.stage or found.status)
 
 
-async def shown(client: api.Api, path: str, command: str, *, timeout_s: float | None) -> bytes:
+async def shown(
+    client: api.Api, path: str, command: str, *, look_s: float, timeout_s: float | None
+) -> bytes:
     """The same, seen from a terminal. *command* goes on with it after Ctrl-C. Failure in time."""
     with goes_on(f"it goes on; {command} waits again"), output.stderr().status("queued") as status:
-        body = await until_ended(client, path, timeout_s=timeout_s, stage=status.update)
+        body = await until_ended(
+            client, path, look_s=look_s, timeout_s=timeout_s, stage=status.update
+        )
     found = api.decode(body, Standing)
     if found.status in UNDER_WAY:
         raise failure.Failure(
