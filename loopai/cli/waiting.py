@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from loopai.cli import api, failure, output
+from streams import messages
 
 STAGE_S: Final = 1.0
 """How long one look at an operation waits: that often its stage is shown."""
@@ -95,8 +96,8 @@ async def events(client: api.Api, path: str) -> AsyncGenerator[Event, None]:
             async for name, event in _parsed(lines):
                 last = name or last
                 if event.kind == "problem":
-                    found = api.decode(event.data, api.Problem)
-                    raise failure.Failure(f"{found.code}: {found.detail or found.title}")
+                    found = api.decode(event.data, messages.Problem)
+                    raise failure.Failure(f"{found.code}: {found.message}")
                 yield event
                 if event.kind == "ended":
                     return

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loopai.embedded.broker import Broker
+from streams import connection
 from tests.integration.cli.conftest import Start
 from tests.system import System
 
@@ -65,6 +67,22 @@ async def test_the_first_error_stops_it(
     *results, last = [msgspec.json.decode(line) for line in command.stdout.splitlines()]
     assert last["summary"]["total"] == len(results) == 100
     assert {each["status"] for each in results} == {"error", "cancelled"}
+
+
+async def test_items_that_do_not_come_end_it(
+    loopai: Start, broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """The server says why, and what there was is told."""
+    async with contextlib.AsyncExitStack() as stack:
+        system = await System.started(stack, broker, bus, tmp_path / "data", batch_idle_s=1)
+        await system.create()
+        url = str(system.http.base_url).rstrip("/")
+        command = await loopai("batch", "upper", "-", LOOPAI_URL=url)
+        await command.write(b'{"input": "a"}\n')
+        await command.line("error: ")
+    assert command.lines[0].startswith("1 items: 1 succeeded, 0 failed, in ")
+    said = "error: INPUT_IDLE: no item came for 1 s; 1 results were printed"
+    assert command.lines[1:] == [said]
 
 
 async def test_what_cannot_be_done_is_one_line(
