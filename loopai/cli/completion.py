@@ -17,7 +17,7 @@ ANSWER_S_MAX: Final = 1.0
 def task_names(context: typer.Context, incomplete: str) -> list[str]:
     """Names of tasks that begin with *incomplete*; none, and nothing said, where nobody tells."""
     url = context.params.get("url") or os.environ.get("LOOPAI_URL") or URL_DEFAULT
-    key = context.parent.params.get("api_key") if context.parent else None
+    key = context.find_root().params.get("api_key")
     with contextlib.suppress(failure.Failure, TimeoutError):
         return [name for name in asyncio.run(_names(url, key)) if name.startswith(incomplete)]
     return []

@@ -70,6 +70,23 @@ async def test_nothing_is_said_where_nobody_answers(on_path: Path) -> None:
     assert await tab(on_path, NOBODY, "loopai", begun="exec") == ["execution"]
 
 
+async def test_the_key_of_the_line_is_the_one_that_asks(on_path: Path) -> None:
+    """Where callers need one, names need it too."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = {"LOOPAI_URL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
+        words = ("loopai", "--api-key", "lpk_a", "task", "show")
+        assert await tab(on_path, url, *words) == []
+    assert b"authorization: bearer lpk_a\r\n" in asked[0].lower()
+
+
 async def test_an_api_that_hangs_is_not_waited_for(on_path: Path) -> None:
     """It takes connections and answers nothing: after a moment there are no names."""
 
