@@ -16,6 +16,9 @@ from streams import codec, ending, store, subjects, topology
 from streams.connection import Connection
 from streams.messages import Language, WorkerPresence
 
+NEEDED: Final = ("executor", "generator", "recorder", "notifier")
+"""Pools without one of each of which something is accepted and not served: of the last, webhooks.
+"""
 BYTES_MAX: Final = 32 * topology.KIB
 """Of the subjects for which a worker tells how many it runs, and at what rate: its presence is one
 small message, and the bucket holds 256 of them at least."""

@@ -1,8 +1,9 @@
 """The HTTP API as the commands use it: answers as Structs, problems as one readable Failure."""
 
 import os
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -10,6 +11,9 @@ import msgspec
 from loopai.cli import failure
 from loopai.errors import FieldError
 from streams import messages
+
+if TYPE_CHECKING:
+    import httpx
 
 NULL: Final = msgspec.Raw(b"null")
 ANSWER_S_MAX: Final = 60.0
@@ -72,13 +76,8 @@ class Api:
         import httpx  # noqa: PLC0415 (a tenth of a second, which `loopai --help` need not wait)
 
         self._url = url
-        try:
-            base = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise failure.Failure(f"{url!r} is not a URL: {error}") from error
-        if base.scheme not in {"http", "https"} or not base.host or (base.port or 0) > PORT_MAX:
-            raise failure.Failure(f"{url!r} is not a URL such as http://127.0.0.1:8080")
-        headers = _headers(key or os.environ.get(KEY_VARIABLE, ""))
+        base = parsed(url)
+        headers = credentials(key)
         try:
             # No proxy leads to this machine, and one that is set for others must not be asked.
             self._client = httpx.AsyncClient(
@@ -104,43 +103,96 @@ class Api:
         await self._client.aclose()
 
     async def get(self, path: str, *, wait_s: float | None = None) -> bytes:
-        return await self._send("GET", path, None, wait_s)
+        return await self._send("GET", path, wait_s=wait_s)
 
-    async def post(self, path: str, body: bytes, *, wait_s: float | None = None) -> bytes:
-        return await self._send("POST", path, body, wait_s)
+    async def post(
+        self, path: str, body: bytes, *, wait_s: float | None = None, answer_s: float = 0.0
+    ) -> bytes:
+        """*answer_s*: how much longer the answer may take, where the request does not say it."""
+        return await self._send("POST", path, body, wait_s=wait_s, answer_s=answer_s)
 
-    async def delete(self, path: str) -> bytes:
-        return await self._send("DELETE", path, None, None)
+    async def delete(
+        self, path: str, *, wait_s: float | None = None, revision: int | None = None
+    ) -> bytes:
+        return await self._send("DELETE", path, wait_s=wait_s, revision=revision)
 
     async def put(self, path: str, body: bytes) -> bytes:
-        return await self._send("PUT", path, body, None)
+        return await self._send("PUT", path, body)
+
+    async def patch(self, path: str, body: bytes, *, revision: int | None = None) -> bytes:
+        """*revision*: refuse it where the resource has another by now."""
+        return await self._send("PATCH", path, body, revision=revision)
+
+    async def lines(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[str, None]:
+        """The lines of an answer that goes on, as they come; where it breaks off, they end."""
+        import httpx  # noqa: PLC0415 (see above)
+
+        begun = False
+        try:
+            async with self._client.stream("GET", path, headers=headers) as answer:
+                begun = True
+                if answer.is_error:
+                    raise failure.Failure(explain(answer.status_code, await answer.aread()))
+                async for line in answer.aiter_lines():
+                    yield line
+        except httpx.HTTPError as error:
+            if not begun:
+                raise self._unanswered(error, f"GET {path}") from error
 
     async def _send(
-        self, method: str, path: str, body: bytes | None, wait_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        wait_s: float | None = None,
+        answer_s: float = 0.0,
+        revision: int | None = None,
     ) -> bytes:
         import httpx  # noqa: PLC0415 (see above)
 
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if revision is not None:
+            headers["If-Match"] = f'"{revision}"'
         try:
             answer = await self._client.request(
                 method,
                 path,
                 content=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
+                headers=headers,
                 params={"wait": f"{wait_s:g}"} if wait_s is not None else None,
-                timeout=ANSWER_S_MAX + (wait_s or 0),
+                timeout=ANSWER_S_MAX + (wait_s or 0) + answer_s,
             )
-        except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
-            raise failure.Failure(
-                f"no Loopai at {self._url}; start one with `loopai dev` or set LOOPAI_URL"
-            ) from error
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise failure.Failure(
-                f"{self._url} did not answer {method} {path}: {reason}"
-            ) from error
+            raise self._unanswered(error, f"{method} {path}") from error
         if answer.is_error:
-            raise failure.Failure(_explain(answer.status_code, answer.content))
+            raise failure.Failure(explain(answer.status_code, answer.content))
         return answer.content
+
+    def _unanswered(self, error: "httpx.HTTPError", what: str) -> failure.Failure:
+        import httpx  # noqa: PLC0415 (see above)
+
+        if isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
+            return nobody(self._url)
+        reason = str(error) or type(error).__name__
+        return failure.Failure(f"{self._url} did not answer {what}: {reason}")
+
+
+def parsed(url: str) -> "httpx.URL":
+    """*url* as that of an API. Failure."""
+    import httpx  # noqa: PLC0415 (see above)
+
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise failure.Failure(f"{url!r} is not a URL: {error}") from error
+    if base.scheme not in {"http", "https"} or not base.host or (base.port or 0) > PORT_MAX:
+        raise failure.Failure(f"{url!r} is not a URL such as http://127.0.0.1:8080")
+    return base
+
+
+def nobody(url: str) -> failure.Failure:
+    return failure.Failure(f"no Loopai at {url}; start one with `loopai dev` or set LOOPAI_URL")
 
 
 def task_path(task: str, *more: str | int) -> str:
@@ -165,8 +217,12 @@ def decode(body: bytes, kind: type[Answer]) -> Answer:
         raise failure.Failure(f"the server's answer is not Loopai's: {error}") from error
 
 
-def _headers(key: str) -> dict[str, str]:
-    """What says who asks. Failure when *key* cannot be one, without a word of it."""
+def credentials(key: str | None = None) -> dict[str, str]:
+    """Headers that say who asks, with *key* or that of the environment.
+
+    Failure when it cannot be one, without a word of it.
+    """
+    key = key or os.environ.get(KEY_VARIABLE, "")
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()) or " " in key:
@@ -174,7 +230,8 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _explain(status: int, body: bytes) -> str:
+def explain(status: int, body: bytes) -> str:
+    """What the problem document in *body* says, for a person."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.DecodeError:

@@ -2,13 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from loopai import views
-from loopai.cli import api, failure, moment, options, output
+from loopai.cli import completion, failure, moment, options, output, record
 from streams import messages, subjects
 
 app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_help=True)
@@ -18,7 +18,12 @@ app = typer.Typer(help="The audit log: every execution, in order.", no_args_is_h
 def tail(
     *,
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Name of a task; all without it.")
+        str | None,
+        typer.Argument(
+            metavar="[TASK]",
+            help="Name of a task; all without it.",
+            autocompletion=completion.task_names,
+        ),
     ] = None,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="`30s`, `10m`, `2h`, `1d`, or an ISO 8601 time.")
@@ -58,35 +63,11 @@ def get(
     url: options.Url = options.URL_DEFAULT,
     as_json: options.AsJson = False,
 ) -> None:
-    """Print the record of one execution.
+    """Print the record of one execution, as `loopai execution show` does.
 
     Example: `loopai audit get 01890a5d-ac96-774b-bcce-b302099a8057`
     """
-    body = asyncio.run(_get(url, execution))
-    if as_json:
-        output.print_json(body)
-        return
-    found = api.decode(body, dict[str, msgspec.Raw])
-    error = msgspec.json.decode(found.pop("error", api.NULL), type=dict[str, Any] | None)
-    texts = {name: bytes(value).decode() for name, value in found.items()}
-    # Its message is the `error_message` that stands above.
-    texts |= {f"error_{name}": _line(v) for name, v in (error or {}).items() if name != "message"}
-    rows = [(name, text) for name, text in texts.items() if text not in {"null", '""', ""}]
-    output.stdout().print(output.grid(("", ""), rows))
-
-
-def _line(value: object) -> str:
-    """*value* for a terminal: text as it is, but for what would move its cursor."""
-    if not isinstance(value, str):
-        return msgspec.json.encode(value).decode()
-    return "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value
-    )
-
-
-async def _get(url: str, execution: str) -> bytes:
-    async with api.Api(url) as client:
-        return await client.get(f"/api/v1/executions/{api.segment(execution)}")
+    record.show(url, execution, as_json=as_json)
 
 
 async def _tail(
@@ -106,11 +87,11 @@ async def _tail(
     printed = 0
     try:
         async with bus.connected(url, name="loopai-audit", role="auditor") as connected:
-            async for record in replay.records(
+            async for each in replay.records(
                 connected, tenant=tenant, task=task, since=since, follow=follow, shadow=shadow
             ):
                 output.print_line(
-                    msgspec.json.encode(views.past(record)).decode() if as_json else _text(record)
+                    msgspec.json.encode(views.past(each)).decode() if as_json else _text(each)
                 )
                 printed += 1
                 if printed == limit:
@@ -119,10 +100,10 @@ async def _tail(
         raise failure.Failure(str(error)) from error
 
 
-def _text(record: messages.ExecutionRecord) -> str:
-    result = record.error.message if record.error else (record.output or b"").decode()
+def _text(of: messages.ExecutionRecord) -> str:
+    result = of.error.message if of.error else (of.output or b"").decode()
     return (
-        f"{record.executed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  {record.task}  "
-        f"v{record.version or '-'}  {record.status}  {record.latency_ms.total:.2f} ms  "
-        f"{record.id}  {result}"
+        f"{of.executed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  {of.task}  "
+        f"v{of.version or '-'}  {of.status}  {of.latency_ms.total:.2f} ms  "
+        f"{of.id}  {result}"
     )

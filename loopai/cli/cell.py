@@ -67,7 +67,7 @@ def run(
     Prints one line of JSON for each input: its output, or among several an empty line where the
     program failed (with `--json` the whole outcome). What the program printed and why it failed
     goes to stderr. Exit codes: 0 all inputs gave a result; 1 the program failed or does not load;
-    2 nothing was run.
+    2 nothing was run; 128 and the signal's number when a signal ended it.
 
     Example: `loopai sandbox run upper.py --input '"hello"'`
     """

@@ -10,14 +10,12 @@ import nats.errors
 from loopai import errors, settings
 from loopai.catalog import keys
 from loopai.catalog.stores import location, store
-from loopai.cli import api, bus, failure
-from streams import connection, provision, topology
+from loopai.cli import api, bus, failure, health
+from streams import connection, presence, provision, topology
 from streams import store as buckets
 
 CONNECT_S: Final = 3.0
 """How long a broker or a Redis may take to answer."""
-POOLS: Final = ("executor", "generator", "recorder", "notifier")
-"""Without one of each, something is accepted and not served: of the last, webhooks."""
 CHANGES_TOLD: Final = 3
 FIRST_KEY: Final = "loopai key create first --scope admin --bus"
 
@@ -32,14 +30,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     mend: str = ""
     """What to do about it, where it failed."""
-
-
-class Health(msgspec.Struct, frozen=True):
-    """`GET /health`, as far as it matters here."""
-
-    version: str
-    checks: dict[str, str]
-    workers: dict[str, int]
 
 
 async def findings(url: str) -> AsyncIterator[Finding]:
@@ -170,18 +160,18 @@ async def _sandbox() -> Finding:
 async def _api(url: str) -> Finding:
     try:
         async with api.Api(url) as client:
-            health = api.decode(await client.get("/health"), Health)
+            found = api.decode(await client.get("/health"), health.Health)
     except failure.Failure as error:
         return _failed("api", str(error), "start it with `loopai dev`, or give --url")
-    wrong = [f"{part}: {state}" for part, state in health.checks.items() if state != "ok"]
-    missing = [pool for pool in POOLS if not health.workers.get(pool)]
+    wrong = [f"{part}: {state}" for part, state in found.checks.items() if state != "ok"]
+    missing = [pool for pool in presence.NEEDED if not found.workers.get(pool)]
     if wrong:
         return _failed("api", "; ".join(wrong), "see what is said of that part above")
     if missing:
         commands = "; ".join(f"python -m workers {pool}" for pool in missing)
         return _failed("api", f"{url} has no {', '.join(missing)}", commands)
-    pools = ", ".join(f"{count} {pool}" for pool, count in health.workers.items() if count)
-    return _ok("api", f"version {health.version} at {url}, with {pools}")
+    pools = ", ".join(f"{count} {pool}" for pool, count in found.workers.items() if count)
+    return _ok("api", f"version {found.version} at {url}, with {pools}")
 
 
 def _ok(part: str, detail: str) -> Finding:

@@ -41,7 +41,8 @@ def demo(
     """Turn labelled rows into a program and run it on all other rows, on this machine.
 
     Starts everything in a temporary folder, generates a program from some of the rows, executes it
-    on every other row through the API, counts the audit records, and cleans up.
+    on every other row through the API, counts the audit records, and cleans up. It fails when there
+    are not exactly as many records as executions.
 
     Example: `loopai demo --data messages.tsv --label Label --text SMS --examples 1000`
     """

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 def dev(
     *,
     http: Annotated[
-        str, typer.Option(envvar="LOOPAI_HTTP", metavar="HOST:PORT", help="Where the API listens.")
+        str,
+        typer.Option(
+            envvar="LOOPAI_HTTP",
+            metavar="HOST:PORT",
+            help="Where the API listens; port 0: a free one.",
+        ),
     ] = "127.0.0.1:8080",
     data_dir: Annotated[
-        Path, typer.Option(envvar="LOOPAI_DATA_DIR", help="Where everything is kept.")
+        Path,
+        typer.Option(
+            envvar="LOOPAI_DATA_DIR",
+            help="Where everything is kept; one `dev` at a time may use it.",
+        ),
     ] = Path(".loopai"),
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many executors.")] = 1,
     ingress: Annotated[
@@ -35,6 +44,11 @@ def dev(
     as_json: options.AsJson = False,
 ) -> None:
     """Run everything here until Ctrl-C: the bus, the API and one worker of each kind.
+
+    It is ready when every process of it has shown itself in `GET /health`; `--json` prints one
+    object then, with `url`, `nats_url` and, where a first key was made, `api_key`. A child that
+    ends is started again. Ctrl-C finishes what has begun, a second one ends it at once. Other
+    `LOOPAI_*` settings reach the children.
 
     Example: `loopai dev --workers 4 --http 127.0.0.1:9000`
     """

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def doctor(url: options.Url = options.URL_DEFAULT, as_json: options.AsJson = False) -> None:
     """Try what Loopai needs, with the settings of this environment, and say how to mend it.
 
-    Broker, streams, keys, store of programs, cache, sandbox, API and pools. Nothing is changed.
+    Broker, streams, keys, store of programs, cache, sandbox, API and pools: each is `ok`, `off`
+    (optional and not in use) or `failed`, with what to do about it. Nothing is changed.
     Exit codes: 0 all is well; 1 something is not.
 
     Example: `LOOPAI_NATS_URL=nats://10.0.0.5 loopai doctor`

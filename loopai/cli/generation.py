@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from loopai.cli import api
+from loopai.cli import api, waiting
 from streams import messages
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-STEP_S: Final = 1.0
-"""How long one look at a running operation waits: that often its stage is shown."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +25,14 @@ async def generate(
     """The operation once it has ended, or as it stands at *end_s* on the monotonic clock."""
     path, body = api.task_path(task, "generate"), msgspec.json.encode(request)
     operation = api.decode(await client.post(path, body), messages.Operation)
-    while operation.status in {"queued", "running"} and (left_s := end_s - time.monotonic()) > 0:
-        stage(operation.stage or operation.status)
-        answer = await client.get(f"/api/v1/operations/{operation.id}", wait_s=min(STEP_S, left_s))
-        operation = api.decode(answer, messages.Operation)
-    return operation
+    if operation.status not in waiting.UNDER_WAY:
+        return operation
+    path, left_s = f"/api/v1/operations/{operation.id}", max(0.0, end_s - time.monotonic())
+    with waiting.goes_on(f"it goes on; loopai operation wait {operation.id} waits for it"):
+        answer = await waiting.until_ended(
+            client, path, look_s=waiting.STAGE_S, timeout_s=left_s, stage=stage
+        )
+    return api.decode(answer, messages.Operation)
 
 
 def why_failed(operation: messages.Operation) -> str:

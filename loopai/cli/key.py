@@ -164,15 +164,11 @@ def revoke(
 
 def _ends(key: Key) -> str:
     if key.revoked_at is not None:
-        return f"revoked at {_time(key.revoked_at)} by {key.revoked_by}"
+        return f"revoked at {output.time(key.revoked_at)} by {key.revoked_by}"
     if key.expires_at is None:
         return "valid"
     tense = "expired" if key.expires_at <= datetime.now(UTC) else "valid until"
-    return f"{tense} {_time(key.expires_at)}"
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"{tense} {output.time(key.expires_at)}"
 
 
 async def _create(url: str, wanted: NewKey) -> Key:

@@ -10,12 +10,17 @@ import typer
 from loopai import errors
 from loopai.cli import (
     api,
+    artifact,
     audit,
+    batch,
     demo,
     dev,
     doctor,
+    execution,
     failure,
+    health,
     key,
+    operation,
     queues,
     rollout,
     run,
@@ -23,6 +28,7 @@ from loopai.cli import (
     sync,
     tasks,
     top,
+    webhook,
 )
 
 app = typer.Typer(
@@ -36,13 +42,19 @@ app = typer.Typer(
 app.command("dev")(dev.dev)
 app.command("demo")(demo.demo)
 app.add_typer(tasks.app, name="task")
+app.add_typer(artifact.app, name="artifact")
 app.add_typer(rollout.app, name="rollout")
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
+app.add_typer(execution.app, name="execution")
+app.add_typer(operation.app, name="operation")
 app.command("queues")(queues.queues)
 app.command("top")(top.top)
+app.command("health")(health.health)
 app.command("sync")(sync.sync)
 app.add_typer(audit.app, name="audit")
+app.add_typer(webhook.app, name="webhook")
 app.add_typer(key.app, name="key")
 app.add_typer(sandbox.app, name="sandbox")
 
@@ -77,7 +89,8 @@ def root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
     try:
-        app(args=arguments)
+        # The name also where it is called as a module: usage shows it, and shells complete it.
+        app(args=arguments, prog_name="loopai")
     except failure.Failure as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

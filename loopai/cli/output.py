@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import msgspec
 from rich import box, console, table
@@ -24,6 +25,16 @@ def print_json(body: bytes) -> None:
 def print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def print_bytes(lines: bytes) -> None:
+    """*lines*, with their ends, as they are."""
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
+
+
+def time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def grid(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> table.Table:

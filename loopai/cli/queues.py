@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from loopai.cli import api, options, output
+from loopai.cli import api, completion, options, output
 
 if TYPE_CHECKING:
     from rich import table
@@ -30,12 +30,20 @@ class QueueList(msgspec.Struct, frozen=True):
 
 def queues(
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Name or id of a task; all without it.")
+        str | None,
+        typer.Argument(
+            metavar="[TASK]",
+            help="Name or id of a task; all without it.",
+            autocompletion=completion.task_names,
+        ),
     ] = None,
     url: options.Url = options.URL_DEFAULT,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what is queued and running, by task and lane.
+
+    With how old the oldest of it is, and how many executions a second were recorded in the last
+    minute.
 
     Example: `loopai queues`
     """

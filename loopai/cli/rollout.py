@@ -1,7 +1,6 @@
 """`loopai rollout`: which version of a task answers, for how many, and the way back."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
@@ -33,7 +32,6 @@ class NewCanary(msgspec.Struct, frozen=True, kw_only=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of `PUT /tasks/{task}/rollout`."""
 
-    active: int | msgspec.UnsetType = msgspec.UNSET
     canary: NewCanary | msgspec.UnsetType | None = msgspec.UNSET
     shadow: int | msgspec.UnsetType | None = msgspec.UNSET
     force: bool = False
@@ -62,7 +60,9 @@ def activate(
 
     Example: `loopai rollout activate spam 3`
     """
-    _change(url, task, Change(active=version, force=force), as_json=as_json)
+    body = msgspec.json.encode({"force": force})
+    answer = asyncio.run(_post(url, api.task_path(task, "artifacts", version, "activate"), body))
+    _print(answer, as_json=as_json)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def promote(
 
     Example: `loopai rollout promote spam`
     """
-    _print(asyncio.run(_post(url, task, "promote")), as_json=as_json)
+    _print(asyncio.run(_post(url, api.task_path(task, "rollout", "promote"))), as_json=as_json)
 
 
 @app.command()
@@ -132,7 +132,7 @@ def rollback(
 
     Example: `loopai rollout rollback spam`
     """
-    _print(asyncio.run(_post(url, task, "rollback")), as_json=as_json)
+    _print(asyncio.run(_post(url, api.task_path(task, "rollout", "rollback"))), as_json=as_json)
 
 
 def _change(url: str, task: str, change: Change, *, as_json: bool) -> None:
@@ -154,22 +154,23 @@ def _print(body: bytes, *, as_json: bool) -> None:
 
 
 def _roles(rollout: messages.Rollout) -> list[tuple[str, str]]:
-    canary = rollout.canary
     return [
         ("active", _version(rollout.active)),
-        (
-            "canary",
-            f"version {canary.version}, {canary.percent:g} %, since {_time(canary.started_at)}"
-            if canary
-            else "none",
-        ),
+        ("canary", _canary(rollout.canary)),
         ("shadow", _version(rollout.shadow)),
     ]
 
 
+def _canary(canary: messages.Canary | None) -> str:
+    if canary is None:
+        return "none"
+    since = output.time(canary.started_at)
+    return f"version {canary.version}, {canary.percent:g} %, since {since}"
+
+
 def _line(change: messages.RolloutChange) -> tuple[str, ...]:
     return (
-        _time(change.at),
+        output.time(change.at),
         change.by,
         change.action.replace("_", " "),
         str(change.version),
@@ -183,10 +184,6 @@ def _version(number: int | None) -> str:
     return "none" if number is None else f"version {number}"
 
 
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 async def _get(url: str, task: str) -> bytes:
     async with api.Api(url) as client:
         return await client.get(api.task_path(task, "rollout"))
@@ -197,6 +194,6 @@ async def _put(url: str, task: str, body: bytes) -> bytes:
         return await client.put(api.task_path(task, "rollout"), body)
 
 
-async def _post(url: str, task: str, what: str) -> bytes:
+async def _post(url: str, path: str, body: bytes = b"") -> bytes:
     async with api.Api(url) as client:
-        return await client.post(api.task_path(task, "rollout", what), b"")
+        return await client.post(path, body)

@@ -22,6 +22,7 @@ def doctor(
 ) -> None:
     """Say what this machine has to keep programs in, and let a probe try to get out of a cell.
 
+    Each attempt is `refused`, `reached` or `unclear`.
     Exit codes: 0 programs are kept in; 1 something is missing, with how to get it.
 
     Example: `loopai sandbox doctor`

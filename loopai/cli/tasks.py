@@ -2,18 +2,30 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from loopai.cli import api, document, examples, failure, generation, options, output, upload
+from loopai.cli import (
+    api,
+    document,
+    examples,
+    failure,
+    generation,
+    options,
+    output,
+    removal,
+    update,
+    upload,
+)
 from streams import messages
 
 app = typer.Typer(help="Tasks: what programs are made for.", no_args_is_help=True)
 app.command()(upload.upload)
+app.command()(update.update)
+app.command()(removal.delete)
 
 WAIT_S: Final = 120.0
 
@@ -135,8 +147,8 @@ def show(
         ("examples", str(len(found.examples))),
         ("accuracy target", f"{found.accuracy_target:g}"),
         ("sampling rate", f"{found.sampling_rate:g}"),
-        ("created", _time(found.created_at)),
-        ("updated", _time(found.updated_at)),
+        ("created", output.time(found.created_at)),
+        ("updated", output.time(found.updated_at)),
     ]
     output.stdout().print(output.grid(("", ""), rows))
 
@@ -154,6 +166,9 @@ def generate(
     activate: Annotated[
         bool, typer.Option(help="Make it the version that answers, if it is good enough.")
     ] = True,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the id of the operation; do not wait for it.")
+    ] = False,
     url: options.Url = options.URL_DEFAULT,
     as_json: options.AsJson = False,
 ) -> None:
@@ -162,7 +177,15 @@ def generate(
     Example: `loopai task generate spam --seed 1`
     """
     request = generation.Request(seed=seed, activate=activate)
-    asyncio.run(_generate(url, task, request, wait, as_json))
+    if not no_wait:
+        asyncio.run(_generate(url, task, request, wait, as_json))
+        return
+    path = api.task_path(task, "generate")
+    answer = asyncio.run(_post(url, path, msgspec.json.encode(request)))
+    if as_json:
+        output.print_json(answer)
+    else:
+        output.print_line(api.decode(answer, messages.Operation).id)
 
 
 async def _generate(
@@ -178,8 +201,8 @@ async def _generate(
             raise failure.Failure(generation.why_failed(operation))
         if operation.status != "succeeded" or operation.version is None:
             raise failure.Failure(
-                f"still {operation.status} after {wait_s:g} s; it goes on as operation "
-                f"{operation.id}"
+                f"still {operation.status} after {wait_s:g} s; it goes on, and loopai operation "
+                f"wait {operation.id} waits again"
             )
         body = await client.get(api.task_path(task, "artifacts", operation.version))
     artifact = api.decode(body, messages.ProgramArtifact)
@@ -207,7 +230,3 @@ def _schema(schema: msgspec.Raw) -> str:
     if isinstance(decoded, dict) and isinstance(decoded.get("properties"), dict):
         return ", ".join(decoded["properties"])
     return msgspec.json.encode(decoded).decode()
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from loopai.cli import api, failure, options, output, queues
+from loopai.cli import api, failure, health, options, output, queues
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-class Health(msgspec.Struct, frozen=True):
-    """`GET /health`, as far as it is shown."""
-
-    status: str
-    version: str
-    workers: dict[str, int]
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -76,19 +68,19 @@ async def _drawn(client: api.Api, url: str, *, anew: bool) -> "RenderableType":
         if not anew:
             raise
         return f"{error}\n(asking on; Ctrl-C ends)"
-    health = api.decode(bytes(look.health), Health)
+    found = api.decode(bytes(look.health), health.Health)
     held = api.decode(bytes(look.queues), queues.QueueList).queues
-    workers = ", ".join(f"{number} {pool}" for pool, number in health.workers.items())
+    workers = ", ".join(f"{number} {pool}" for pool, number in found.workers.items())
     rate = sum(each.rate for each in held)
     queued = sum(each.queued for each in held)
     running = sum(each.running for each in held)
     return console.Group(
-        f"{url}  {health.status}, version {health.version}; {workers}",
+        f"{url}  {found.status}, version {found.version}; {workers}",
         f"{rate:g} executions a second, {running} messages running, {queued} queued",
         queues.drawn(held),
     )
 
 
 async def _look(client: api.Api) -> Look:
-    health, held = await asyncio.gather(client.get("/health"), client.get("/api/v1/queues"))
-    return Look(msgspec.Raw(health), msgspec.Raw(held))
+    told, held = await asyncio.gather(client.get("/health"), client.get("/api/v1/queues"))
+    return Look(msgspec.Raw(told), msgspec.Raw(held))

@@ -13,13 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai.ingress import bodies, services
-from streams import topology
+from streams import presence, topology
 
 VERSION = importlib.metadata.version("loopai")
 BROKER_TIMEOUT_S = 2.0
-POOLS = ("executor", "generator", "recorder")
-"""Without one of each, some requests are accepted and not served."""
-SHOWN = ("ingress", *POOLS, "gateway", "syncer", "notifier")
+SHOWN = ("ingress", *presence.NEEDED, "gateway", "syncer")
 
 
 async def health(request: Request) -> Response:
@@ -32,7 +30,7 @@ async def health(request: Request) -> Response:
         for key, entry in list(shared.workers.entries.items())
         if now - shared.workers.heard_at[key] < topology.WORKERS.ttl_s
     )
-    healthy = broker == "ok" and all(alive[pool] for pool in POOLS)
+    healthy = broker == "ok" and all(alive[pool] for pool in presence.NEEDED)
     return bodies.json(
         {
             "status": "healthy" if healthy else "degraded",

@@ -12,6 +12,8 @@ import msgspec
 
 from tests.integration.ingress.sockets import Wire
 from tests.system import UPPER, System
+from tests.wait import until
+from workers import notifier
 
 HEADERS = (
     "Host: localhost:8080\r\n"
@@ -86,6 +88,12 @@ async def test_a_batch_is_executed(system: System) -> None:
 
 async def test_health_is_read(system: System) -> None:
     """Its way to see that the server is there."""
+    await system.start_pool(notifier)
+
+    async def is_healthy() -> bool:
+        return bool((await system.http.get("/health")).json()["status"] == "healthy")
+
+    await until(is_healthy)
     health = await _said(system, 200, request("GET", "/health"))
     assert health["status"] == "healthy"
     assert health["version"]

@@ -13,11 +13,11 @@ from tools.reference import api, commands, subjects, tables
 ROOT: Final = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "api.md": api.page,
-    "commands.md": commands.page,
     "subjects.md": subjects.page,
     "asyncapi.json": lambda: _indented(bus.encoded()),
 }
 SECTIONS: Final[dict[str, Callable[[], str]]] = {
+    "cli.md": commands.sections,
     "errors.md": tables.errors_table,
     "settings.md": tables.settings_table,
 }

@@ -1,23 +1,17 @@
-"""docs/reference/commands.md: every command and option, as `--help` has them."""
+"""The sections of docs/reference/cli.md: every command and option, as `--help` has them."""
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import typer
 
 from loopai.cli import main
 
-_HEAD: Final = """\
-# Commands and options
 
-What `--help` says of each command, made from the code by `make docs`. [Commands](cli.md) explains
-them.
-"""
-
-
-def page() -> str:
-    return "\n".join([_HEAD, *_commands(typer.main.get_command(main.app), "loopai")])
+def sections() -> str:
+    """One for each command."""
+    return "\n".join(_commands(typer.main.get_command(main.app), "loopai"))
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:  # any: click's, which typer has of its own

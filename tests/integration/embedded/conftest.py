@@ -39,6 +39,11 @@ class Command:
         self.lines += (await self._process.stderr.read()).decode().splitlines()
         raise AssertionError(f"no line with {text!r} in {self.lines}")
 
+    async def write(self, content):
+        """Give *content* to its stdin, which stays open."""
+        self._process.stdin.write(content)
+        await self._process.stdin.drain()
+
     def signal(self, number):
         self._process.send_signal(number)
 

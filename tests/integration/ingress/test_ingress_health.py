@@ -1,12 +1,15 @@
 """Health, readiness and metrics, and what becomes of the ingress when its broker goes."""
 
 import asyncio
+from typing import Any
 
 from prometheus_client import parser
 
 from streams import ids
 from tests.integration.ingress.problems import problem
 from tests.system import System
+from tests.wait import until
+from workers import notifier
 
 
 async def _metrics(system: System) -> dict[str, float]:
@@ -34,6 +37,25 @@ async def test_health_names_what_is_missing(front: System) -> None:
     }  # fmt: skip
     assert (await front.http.get("/health/ready")).json()["status"] == "ready"
     assert (await front.http.get("/health/live")).json()["status"] == "alive"
+
+
+async def test_without_a_notifier_webhooks_are_taken_and_not_served(system: System) -> None:
+    """That is degraded as well; the last pool that was missing makes it healthy."""
+
+    async def told() -> dict[str, Any]:
+        found: dict[str, Any] = (await system.http.get("/health")).json()
+        return found
+
+    async def others_are_there() -> bool:
+        return bool((await told())["workers"]["recorder"])
+
+    async def is_healthy() -> bool:
+        return bool((await told())["status"] == "healthy")
+
+    await until(others_are_there)
+    assert (await told())["status"] == "degraded"
+    await system.start_pool(notifier)
+    await until(is_healthy)
 
 
 async def test_metrics_count_what_happened(system: System) -> None:
@@ -88,7 +110,7 @@ async def test_an_outage_of_the_broker_ends_with_it(system: System) -> None:
     await system.broker.stop()
     ready = await system.http.get("/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
-    assert (await system.http.get("/health")).json()["status"] == "degraded"
+    assert (await system.http.get("/health")).json()["checks"]["broker"] != "ok"
     assert (await system.http.get("/health/live")).status_code == 200
     answers = await asyncio.gather(
         system.http.get("/api/v1/tasks/nobody"),
