@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from loopai import domain, errors
-from loopai.ingress import choices, services
+from loopai import choices, domain, errors
+from loopai.ingress import services
 
 T = TypeVar("T")
 B = TypeVar("B", bytes, bytearray)
