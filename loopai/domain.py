@@ -27,6 +27,18 @@ def check(value: object) -> Violation | None:
     return None if _are_within((value,), DEPTH_MAX) else _violation(value)
 
 
+def unreadable(error: Exception) -> str:
+    """Why bytes are no JSON, in words, for what msgspec raises when it decodes them."""
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {DEPTH_MAX}"
+    if isinstance(error, UnicodeDecodeError):
+        return "text that is not UTF-8"
+    if str(error) == "Input data was truncated":
+        # It says so of half a surrogate too, whose other half it looks for.
+        return "it ends too early, or has half a surrogate pair"
+    return str(error)
+
+
 def _are_within(items: Iterable[object], depth_left: int) -> bool:  # noqa: C901, PLR0911, PLR0912 (one branch a type)
     # One function, scalars in its loop: on the path of every result. At most DEPTH_MAX deep.
     for item in items:

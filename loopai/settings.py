@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from loopai import errors, rate
+from loopai import choices, errors, rate
 from streams import credentials, messages, subjects, topology
 
 KIB = 1024
@@ -184,6 +184,8 @@ def read(environment: Mapping[str, str]) -> Settings:
             one = msgspec.convert({name: value}, Settings, strict=False)
         except msgspec.ValidationError as error:
             reason = str(error).split(" - at")[0]
+            if words := choices.at(Settings, f"/{name}"):
+                reason = f"expected {' or '.join(words)}"
             raise errors.StartupError(f"LOOPAI_{name.upper()}={value!r}: {reason}") from error
         settings = msgspec.structs.replace(settings, **{name: getattr(one, name)})
     _check(settings)

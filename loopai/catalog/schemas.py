@@ -81,7 +81,9 @@ class Schema:
         try:
             value = _decoder.decode(encoded)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Invalid((errors.FieldError(path, f"not JSON: {error}"),)) from error
+            raise Invalid(
+                (errors.FieldError(path, f"not JSON: {domain.unreadable(error)}"),)
+            ) from error
         violation = domain.check(value)
         if violation is not None:
             raise Invalid((errors.FieldError(path + violation.path, violation.reason),))

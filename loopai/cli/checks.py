@@ -109,7 +109,9 @@ async def _keys(connected: connection.Connection, known: settings.Settings) -> F
         return _failed("keys", str(error), mend)
     there = f"{valid} valid on the bus"
     if not required:
-        return Finding(part="keys", state="off", detail=f"nobody is asked for one; {there}")
+        return Finding(
+            part="keys", state="off", detail=f"by these settings nobody is asked for one; {there}"
+        )
     if not valid and not known.jwt_issuer:
         return _failed("keys", f"all are asked for one; {there}", FIRST_KEY)
     also = f", or a token of {known.jwt_issuer}" if known.jwt_issuer else ""

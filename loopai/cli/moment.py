@@ -20,3 +20,6 @@ def parse(text: str, now: datetime, *, ahead: bool = False) -> datetime:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError as error:
         raise ValueError("the calendar ends before that") from error
+    except ValueError as error:
+        said = "expected such as 30s, 10m, 2h, 1d, or 2026-11-23T08:00:00Z"
+        raise ValueError(said) from error

@@ -1,11 +1,16 @@
 """What commands print: results to stdout, everything said along the way to stderr."""
 
+import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 from rich import box, console, table
+
+PIPED_COLUMNS: Final = 250
+"""Width of tables that a file or another program takes: an id stays in one piece there."""
 
 
 def stderr() -> console.Console:
@@ -13,7 +18,10 @@ def stderr() -> console.Console:
 
 
 def stdout() -> console.Console:
-    return console.Console(highlight=False, markup=False)
+    # Rich takes 80 columns where nobody says how many there are, and folds ids for that.
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    width = PIPED_COLUMNS if piped else None
+    return console.Console(highlight=False, markup=False, width=width)
 
 
 def print_json(body: bytes) -> None:

@@ -29,6 +29,9 @@ app.command()(removal.delete)
 
 WAIT_S: Final = 120.0
 
+SCHEMA_CHARACTERS_MAX: Final = 60
+"""Longest schema in a list of tasks; `task show` has all of it."""
+
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of `POST /tasks`; what is not set is left to the server."""
@@ -45,7 +48,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def create(
     *,
     name: Annotated[
-        str | None, typer.Argument(help="Name: lower-case letters, digits, `-`, `_` and `.`.")
+        str | None, typer.Argument(help="Name: letters, digits, `-`, `_` and `.`.")
     ] = None,
     input_schema: Annotated[
         str | None, typer.Option(metavar="FILE|JSON", help="JSON Schema of what goes in.")
@@ -116,7 +119,7 @@ def list_tasks(url: options.Url = options.URL_DEFAULT, as_json: options.AsJson =
         output.print_json(answer)
         return
     rows = [
-        (task.name, _schema(task.input_schema), _schema(task.output_schema), task.id)
+        (task.name, _brief(task.input_schema), _brief(task.output_schema), task.id)
         for task in api.decode(answer, api.TaskList).tasks
     ]
     if rows:
@@ -222,6 +225,12 @@ async def _get(url: str, path: str) -> bytes:
 async def _post(url: str, path: str, body: bytes) -> bytes:
     async with api.Api(url) as client:
         return await client.post(path, body)
+
+
+def _brief(schema: msgspec.Raw) -> str:
+    """As much of *schema* as a row of a table has room for."""
+    text = _schema(schema)
+    return text if len(text) <= SCHEMA_CHARACTERS_MAX else text[: SCHEMA_CHARACTERS_MAX - 1] + "…"
 
 
 def _schema(schema: msgspec.Raw) -> str:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from loopai import errors
+from loopai import choices, domain, errors
 from loopai.ingress import services
 
 T = TypeVar("T")
@@ -83,9 +83,10 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         except msgspec.ValidationError:
             return decoder.decode(_snake_case(body))
     except msgspec.ValidationError as error:
-        raise invalid(error) from error
+        raise invalid(error, decoder.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {error}") from error
+        reason = domain.unreadable(error) if body else "it is empty"
+        raise errors.ApiError("MALFORMED_JSON", f"the body is not JSON: {reason}") from error
 
 
 encode = _encoder.encode
@@ -123,10 +124,13 @@ def too_large(what: str, bytes_max: int) -> errors.ApiError:
     )
 
 
-def invalid(error: msgspec.ValidationError) -> errors.ApiError:
+def invalid(error: msgspec.ValidationError, wanted: object = None) -> errors.ApiError:
+    """The problem that *error* is; where it was one of a few words that was *wanted*, with them."""
     matched = _AT.match(str(error))
     message = matched["message"] if matched else str(error)
     path = _pointer(matched["path"] or "") if matched else ""
+    if message.startswith("Invalid enum value"):
+        message += f"; expected {', '.join(choices.at(wanted, path))}"
     return errors.ApiError(
         "INVALID_REQUEST",
         f"{path or 'the body'}: {message}",

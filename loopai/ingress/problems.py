@@ -128,6 +128,17 @@ def _allowed(request: Request) -> list[str]:
     return sorted(found.get(path) or set().union(*found.values()))
 
 
+def _placed(request: Request, error: errors.ApiError) -> errors.ApiError:
+    """*error* with what was asked for: Starlette says no more than the status."""
+    if error.code == "NOT_FOUND":
+        path = request.scope["path"][:200]
+        return errors.ApiError("NOT_FOUND", f"no path {path!r}; /openapi.json has them all")
+    if error.code == "METHOD_NOT_ALLOWED":
+        said = f"{request.method[:20]}: expected {', '.join(_allowed(request))}"
+        return errors.ApiError("METHOD_NOT_ALLOWED", said)
+    return error
+
+
 def _path_below(request: Request) -> str:
     path: str = request.scope["path"]
     return path.removeprefix(request.scope.get("root_path", ""))
@@ -139,6 +150,8 @@ async def handle(request: Request, error: Exception) -> Response:
         # In the middle of its body: nobody reads this, and nothing is broken.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     translated = translate(error)
+    if isinstance(error, HTTPException):
+        translated = _placed(request, translated)
     if translated.code == "INTERNAL":
         log.error("unexpected error", trace_id=trace_id(request), exc_info=error)
     return response(request, translated)

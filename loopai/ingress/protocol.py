@@ -209,6 +209,8 @@ class Protocol(patience.Patient):
                 return None
             if name == b"traceparent":
                 parent = value.decode("latin-1")
+            elif name == b"content-length" and int(value) > self._shared.settings.body_bytes_max:
+                return None  # refused there before it is sent
         if self._shared.callers is not None:
             caller = self._shared.callers.plain(self.headers)
             if caller is None or "execute" not in caller.scopes:

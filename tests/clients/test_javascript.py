@@ -75,11 +75,13 @@ async def test_the_types_are_right() -> None:
 
 @needs_node
 async def test_the_package_holds_what_users_need_and_no_more() -> None:
-    """The module, its types and the page about it."""
+    """The module, its types, the page about it and the license, which is that of the whole."""
     packed = json.loads(await said("npm", "pack", "--dry-run", "--json", "--silent"))
     files = {each["path"] for each in packed[0]["files"]}
     sources = {f"src/{path.name}" for path in (CLIENT / "src").iterdir()}
-    assert files == {"package.json", "README.md", *sources}
+    assert files == {"package.json", "README.md", "LICENSE", *sources}
+    license_text = (CLIENT.parents[1] / "LICENSE").read_bytes()
+    assert (CLIENT / "LICENSE").read_bytes() == license_text
 
 
 @needs_deno

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import loopai_client
 
-CLIENT = Path(__file__).parents[2] / "clients" / "python"
+ROOT = Path(__file__).parents[2]
+CLIENT, LICENSE = ROOT / "clients" / "python", ROOT / "LICENSE"
 
 
 def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> None:
-    """Its version is the module's; NATS is an extra; types come with it."""
+    """Its version is the module's; NATS is an extra; types and the license come with it."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     built = subprocess.run(
         [*command, "--directory", str(tmp_path)], cwd=CLIENT, capture_output=True, check=False
@@ -23,9 +24,11 @@ def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> N
         names = wheel.namelist()
         about = next(name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(wheel.read(about).decode())
+        license_text = wheel.read(about.replace("METADATA", "licenses/LICENSE"))
     modules = {str(path.relative_to(CLIENT)) for path in CLIENT.glob("loopai_client/**/*.py")}
     packed = {name for name in names if ".dist-info/" not in name}
     assert packed == modules | {"loopai_client/py.typed"}
+    assert license_text == LICENSE.read_bytes()
     assert metadata["Version"] == loopai_client.__version__
     needed = metadata.get_all("Requires-Dist")
     assert needed == ["httpx>=0.28", "msgspec>=0.19", "nats-py>=2.11; extra == 'nats'"]

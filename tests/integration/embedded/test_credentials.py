@@ -75,7 +75,10 @@ async def test_commands_take_the_user_in_the_url(loopai, tmp_path):
         assert await command.ended() == 1
         found = {each["part"]: each for each in msgspec.json.decode(command.stdout)["findings"]}
         assert [found[part]["state"] for part in ("broker", "streams")] == ["ok"] * 2
-        assert found["keys"]["detail"] == "nobody is asked for one; 0 valid on the bus"
+        assert (
+            found["keys"]["detail"]
+            == "by these settings nobody is asked for one; 0 valid on the bus"
+        )
         assert "secret-of" not in command.stdout
         url = broker.url_of("ingress")
         create = ("key", "create", "first", "--scope", "admin", "--bus", "--nats-url", url)

@@ -38,7 +38,9 @@ async def test_all_is_well_with_a_running_stack(loopai, examined, tmp_path):
     assert states == {"keys": "off"} | dict.fromkeys(
         ("settings", "broker", "streams", "store", "cache", "sandbox", "api"), "ok"
     )
-    assert found["keys"]["detail"] == "nobody is asked for one; 0 valid on the bus"
+    assert (
+        found["keys"]["detail"] == "by these settings nobody is asked for one; 0 valid on the bus"
+    )
     assert "LOOPAI_NATS_URL" in found["settings"]["detail"]
     assert re.match(r"nats-server 2\.\d+\.\d+ at nats://", found["broker"]["detail"])
     assert "1 executor" in found["api"]["detail"]

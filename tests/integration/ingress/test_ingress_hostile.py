@@ -143,6 +143,18 @@ async def test_a_steady_body_may_take_longer(hasty: System) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(
+    hasty: System, way: str
+) -> None:
+    """Its head is enough: the client learns of it before it sends the rest."""
+    path, *headers = WAYS[way]
+    declared = f"Content-Length: {hasty.settings.body_bytes_max + 1}"
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *headers, declared])
+    async with Wire(hasty) as wire:
+        (await wire.say(head.encode() + b"\r\n\r\n")).problem("BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [1, 60_000], ids=["small chunks", "large chunks"])
 async def test_a_body_without_end_is_refused_in_constant_memory(
     hasty: System, way: str, size: int

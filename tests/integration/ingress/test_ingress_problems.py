@@ -70,8 +70,9 @@ async def test_a_wrong_method_is_told_the_right_ones(front: System) -> None:
     for path, methods in ALLOWED.items():
         for method in ("PUT", "OPTIONS", "PROPFIND"):
             answer = await front.http.request(method, path)
-            problem(answer, "METHOD_NOT_ALLOWED")
+            document = problem(answer, "METHOD_NOT_ALLOWED")
             assert answer.headers["allow"] == methods, path
+            assert document["detail"] == f"{method}: expected {methods}"
 
 
 async def test_the_trace_id_of_the_caller_is_kept(system: System) -> None:
@@ -79,6 +80,7 @@ async def test_the_trace_id_of_the_caller_is_kept(system: System) -> None:
     await system.create()
     headers = {"traceparent": _parent(TRACE)}
     document = problem(await system.http.get("/nope", headers=headers), "NOT_FOUND")
+    assert document["detail"] == "no path '/nope'; /openapi.json has them all"
     assert document["trace_id"] == TRACE
     answer = await system.http.post(
         "/api/v1/tasks/upper/execute", json={"input": "a"}, headers=headers

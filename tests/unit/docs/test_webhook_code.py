@@ -46,7 +46,7 @@ def test_the_python_of_the_page_checks_signatures(case):
     scope: dict[str, object] = {}
     exec(compile(code("python"), "webhooks.md", "exec"), scope)  # noqa: S102 (it is ours)
     secret, headers, body, good = CASES[case]()
-    assert scope["verify"](secret, headers, body) is good
+    assert scope["verify"](headers, body, secret) is good
 
 
 def test_the_javascript_of_the_page_checks_signatures(tmp_path):
@@ -60,7 +60,7 @@ def test_the_javascript_of_the_page_checks_signatures(tmp_path):
         'import { readFileSync } from "node:fs";\n'
         'import { verify } from "./verify.mjs";\n'
         'const cases = JSON.parse(readFileSync(Deno.args[0], "utf8"));\n'
-        "console.log(JSON.stringify(cases.map(([s, h, b]) => verify(s, h, Buffer.from(b)))));\n"
+        "console.log(JSON.stringify(cases.map(([s, h, b]) => verify(h, Buffer.from(b), s))));\n"
     )
     program = deno.find()
     assert program is not None

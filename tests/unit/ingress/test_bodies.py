@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from loopai import errors
-from loopai.ingress import batch, bodies, execute, tasks
+from loopai.ingress import artifacts, batch, bodies, execute, generate, keys, tasks
 
 DECODERS = [execute._execute, execute._execute_task, batch._decoder, tasks._create, tasks._patch]
 FIELDS = st.sampled_from(
@@ -75,3 +75,40 @@ def test_seconds_outside_the_range_are_refused(text):
 def test_seconds_within_the_range_are_read(text, value):
     """Fractions are fine, and absent is absent."""
     assert bodies.seconds(text, "wait", 300.0) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"[" * 10_000 + b"]" * 10_000, "nested deeper than 64"),
+        (b'{"name": "\xff"}', "text that is not UTF-8"),
+        (b'{"name": "\\ud800"}', "it ends too early, or has half a surrogate pair"),
+    ],
+    ids=["nothing", "depth", "encoding", "surrogate"],
+)
+def test_why_it_is_no_json_is_said_in_words(body, reason):
+    """Not in those of the decoder, which are about its own stack and buffers."""
+    with pytest.raises(errors.ApiError) as caught:
+        bodies.decode(body, msgspec.json.Decoder())
+    assert caught.value.detail == f"the body is not JSON: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("body", "decoder", "words"),
+    [
+        (b'{"code": "1", "language": "ruby"}', artifacts._upload, "javascript, python, typescript"),
+        (
+            b'{"name": "a", "scopes": ["execute", "root"]}',
+            keys._create,
+            "admin, author, execute, observe, operate",
+        ),
+        (b'{"engine": "magic"}', generate._decoder, "examples"),
+    ],
+    ids=["a field", "an item", "one word"],
+)
+def test_a_word_that_is_none_of_a_few_is_told_them(body, decoder, words):
+    """Who mistypes one need not look for the page that lists them."""
+    with pytest.raises(errors.ApiError) as caught:
+        bodies.decode(body, decoder)
+    assert caught.value.detail.endswith(f"; expected {words}")
