@@ -8,6 +8,7 @@ import asyncio
 import enum
 from typing import Any, Final, cast
 
+import httptools
 from starlette.requests import Request
 from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
@@ -54,6 +55,19 @@ class Patient(httptools_impl.HttpToolsProtocol):
         """The request whose answer is next; `cycle` is the one that came last."""
 
     @property
+    def passes_over(self) -> bool:
+        """Whether the request asks for a protocol that is not spoken here.
+
+        It is then answered as if it did not (RFC 9110, section 7.8). Java's client asks for HTTP/2
+        with the first request of each connection.
+        """
+        return (
+            self.parser.should_upgrade()
+            and not self._should_upgrade()
+            and any(name == b"upgrade" for name, _ in self.headers)
+        )
+
+    @property
     def holds_body(self) -> bool:
         """Whether the body is read here, and by no handler."""
         return False
@@ -66,7 +80,17 @@ class Patient(httptools_impl.HttpToolsProtocol):
         if self._refused:
             return
         self._piece = len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            elif self.passes_over:
+                self._parse_without_upgrade(data[upgrade.args[0] :])
+                return
         if self._coming is Coming.NOTHING and not self._refused:
             self._due = None
         elif not self._refused:
@@ -85,21 +109,11 @@ class Patient(httptools_impl.HttpToolsProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._answering = self.cycle
-        if self.parser.should_upgrade() and self.cycle is not None:
-            # Nothing is read behind it.
-            self.cycle.keep_alive = False
 
     def head_is_here(self) -> None:
-        """To be called with the headers complete. Ends the parsing where nothing may follow."""
+        """To be called with the headers complete. Ends the parsing where they are too large."""
         if self._fed + self._piece > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
             self._wrong = _head_too_large()
-            raise self._wrong
-        if self.parser.should_upgrade() and self._has_body():
-            self._wrong = errors.ApiError(
-                "MALFORMED_REQUEST",
-                "a request with a body cannot ask for another protocol; leave Upgrade out, as a "
-                "client that is told to speak HTTP/1.1 does",
-            )
             raise self._wrong
         self._coming = Coming.BODY
         self._fed, self._due = 0, None
@@ -126,6 +140,17 @@ class Patient(httptools_impl.HttpToolsProtocol):
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
+        """Begin the request again, which the parser takes to end with its head."""
+        line = b"%s %s HTTP/%s\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        fields = [b"%s: %s\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%s%s\r\n%s" % (line, b"".join(fields), rest))
 
     def _more_is_to_come(self) -> None:
         """What has begun is not all here yet: see that it has an end, in bytes and in time."""
@@ -203,12 +228,6 @@ class Patient(httptools_impl.HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._expect(LINGER_S)
         self._shared.metrics.answered("none", "other", error.status, 0.0)
-
-    def _has_body(self) -> bool:
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-            for name, value in self.headers
-        )
 
     def _head_bytes(self) -> int:
         """Of the request that is being parsed, as it was written but for optional spaces."""

@@ -113,6 +113,8 @@ class Protocol(patience.Patient):
 
     def on_headers_complete(self) -> None:
         self.head_is_here()
+        if self.passes_over:
+            return
         self._call = self._plain()
         if self._call is None:
             super().on_headers_complete()
@@ -139,6 +141,8 @@ class Protocol(patience.Patient):
 
     def on_message_complete(self) -> None:
         self.all_is_here()
+        if self.passes_over:
+            return
         call = self._call
         if call is not None:
             if execute.begin(self._shared, call):

@@ -1,5 +1,8 @@
 """What becomes of requests whose connection ends, or is to become another protocol's."""
 
+import asyncio
+import json
+
 import pytest
 
 from loopai.ingress import events
@@ -29,21 +32,27 @@ async def test_who_leaves_behind_another_request_is_noticed(
     await until(lambda: front.services.hearing.waiting == 0)
 
 
-@pytest.mark.parametrize("path", [EXECUTE, "/api/v1/tasks/upper/generate"])
-async def test_a_body_behind_an_upgrade_is_refused_and_not_passed_over(
-    front: System, path: str
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("upgrade", [UPGRADE, ("Connection: Upgrade", "Upgrade: websocket")])
+@pytest.mark.parametrize("bytes_at_once", [1, 1 << 20])
+async def test_a_protocol_that_is_not_spoken_is_passed_over(
+    front: System, upgrade: tuple[str, ...], bytes_at_once: int
 ) -> None:
-    """The parser would skip it: what asks for `"activate": false` would be done as by default."""
+    """With its body, and what follows on the connection, as RFC 9110 lets a server do (7.8)."""
+    await front.create()
+    sent = request(EXECUTE, b'{"input":"a"}', *upgrade) + request(EXECUTE, b'{"input":"b"}')
     async with Wire(front) as wire:
-        wire.writer.write(request(path, b'{"activate":false}', *UPGRADE))
-        reply = await wire.reply()
-        assert "Upgrade" in reply.problem("MALFORMED_REQUEST")["detail"]
-        assert reply.headers["connection"] == "close"
+        for at in range(0, len(sent), bytes_at_once):
+            wire.writer.write(sent[at : at + bytes_at_once])
+            await asyncio.sleep(0)
+        for expected in ("A", "B"):
+            reply = await wire.reply()
+            assert (reply.status, json.loads(reply.body)["output"]) == (200, expected)
 
 
-async def test_an_upgrade_without_a_body_is_passed_over(front: System) -> None:
-    """As RFC 9110 lets a server do (7.8); what would follow on the connection is not read."""
-    async with Wire(front) as wire:
-        wire.writer.write(request("/health", b"", *UPGRADE, method="GET"))
-        reply = await wire.reply()
-        assert (reply.status, reply.headers["connection"]) == (200, "close")
+async def test_a_tunnel_is_refused(front: System) -> None:
+    """CONNECT looks like an upgrade to the parser, with or without one."""
+    for more in ((), UPGRADE):
+        async with Wire(front) as wire:
+            wire.writer.write(request("example.com:443", b"", *more, method="CONNECT"))
+            assert (await wire.reply()).status in range(400, 500)
