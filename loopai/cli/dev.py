@@ -18,6 +18,14 @@ def dev(
     http: Annotated[
         str, typer.Option(envvar="LOOPAI_HTTP", metavar="HOST:PORT", help="Where the API listens.")
     ] = "127.0.0.1:8080",
+    grpc: Annotated[
+        str,
+        typer.Option(
+            envvar="LOOPAI_GRPC",
+            metavar="HOST:PORT",
+            help="Where it listens for gRPC as well; takes the extra grpc.",
+        ),
+    ] = "",
     data_dir: Annotated[
         Path, typer.Option(envvar="LOOPAI_DATA_DIR", help="Where everything is kept.")
     ] = Path(".loopai"),
@@ -44,6 +52,7 @@ def dev(
 
     wanted = stack.Options(
         http=http,
+        grpc=grpc,
         data_dir=data_dir,
         workers=workers,
         ingress=ingress,
