@@ -183,7 +183,9 @@ async def answered(context: inward.Context, make: Callable[[], Awaitable[Made]])
         if translated.code == "INTERNAL":
             log.exception("unexpected error", trace_id=trace_id)
         told = status.of_error(translated, trace_id)
-    await context.abort(told.code, told.detail, (*context.trailing_metadata(), *told.metadata))
+    return await context.abort(
+        told.code, told.detail, (*context.trailing_metadata(), *told.metadata)
+    )
 
 
 def _given(asked: loopai_pb2.GenerateRequest, name: str) -> object:

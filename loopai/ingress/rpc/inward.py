@@ -12,15 +12,12 @@ from typing import Final
 
 import grpc
 import msgspec
-import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
 from loopai.ingress import idempotency, problems
 from loopai.ingress.rpc import status
-
-log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 RawHeaders = list[tuple[bytes, bytes]]
@@ -47,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def require_ok(self) -> bytes:
         """The body. Refused, where it is a problem document."""
         if self.status >= FAILED_FROM:
-            raise refused(self.status, self.headers, self.body)
+            raise refused(self.headers, self.body)
         return self.body
 
 
@@ -177,12 +174,11 @@ def told(given: Iterable[tuple[bytes, bytes]]) -> status.Metadata:
     )
 
 
-def refused(code: int, given: RawHeaders, body: bytes) -> status.Refused:
+def refused(given: RawHeaders, body: bytes) -> status.Refused:
     """What an answer that is a problem document is here."""
     after = Headers(raw=given).get("retry-after")
     found = status.of_document(body, None if after is None else int(after))
     found.metadata += told(given)
-    log.debug("call refused", status=code, reason=found.detail)
     return found
 
 

@@ -80,6 +80,8 @@ def _options(shared: services.Services) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(known.http_shared)),
         ("grpc.max_receive_message_length", known.body_bytes_max + SPARE_BYTES),
         ("grpc.max_concurrent_streams", STREAMS_MAX),
+        # Else a connection that fills up is refused calls before it has as many as it may.
+        ("grpc.http.overload_protection", 0),
         # Of calls that have come and wait for their turn; from the first on, some are refused.
         ("grpc.server.max_pending_requests", known.waiting_max),
         ("grpc.server.max_pending_requests_hard_limit", 2 * known.waiting_max),

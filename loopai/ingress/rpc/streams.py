@@ -194,7 +194,7 @@ class _Answer:
     def require_ok(self) -> None:
         """Refused, where the answer was a problem document."""
         if self._status >= inward.FAILED_FROM:
-            raise inward.refused(self._status, self.headers, b"".join(self._refusal))
+            raise inward.refused(self.headers, b"".join(self._refusal))
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
