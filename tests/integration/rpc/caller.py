@@ -38,7 +38,7 @@ class Caller:
         await self.channel.close()
 
     def execute(self, task: str = "upper", value: bytes = b'"a"', **fields: Any) -> Any:
-        """The call, to be awaited. `deadline_s` and `metadata` are the call's, not the message's."""
+        """The call, to be awaited; `deadline_s` and `metadata` are not of the message."""
         asked = pb.ExecuteRequest(
             task=task,
             input=value,
