@@ -269,7 +269,7 @@ def tabulate(found: Found) -> report.Report:
         columns=("way in", "executions a second", "of HTTP", "bytes, first", "later"),
         rows=rows,
         notes=(
-            f"Single executions over gRPC took {best:.2f} times the rate of HTTP at best (ADR 0026).",
+            f"Single executions over gRPC: {best:.2f} times the rate of HTTP at best (ADR 0026).",
             f"Single ones: {AT_ONCE} at once. Of many: {BATCH_ITEMS:,} in each request.",
         ),
     )

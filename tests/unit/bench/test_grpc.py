@@ -18,4 +18,4 @@ def test_single_and_many_are_compared_with_their_own_kind() -> None:
     told = grpc.tabulate(found)
     assert [str(row["of HTTP"]) for row in told.rows] == ["1.00", "0.50", "1.20", "1.00", "2.00"]
     assert str(told.rows[0]["later"]) == "690"
-    assert "1.20 times" in told.notes[0]
+    assert "1.20 times the" in told.notes[0]
