@@ -12,7 +12,7 @@ CLIENT = Path(__file__).parents[2] / "clients" / "python"
 
 
 def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> None:
-    """Its version is the module's; NATS is an extra; types come with it."""
+    """Its version is the module's; NATS and gRPC are extras; types come with it."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     built = subprocess.run(
         [*command, "--directory", str(tmp_path)], cwd=CLIENT, capture_output=True, check=False
@@ -25,7 +25,10 @@ def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> N
         metadata = Parser().parsestr(wheel.read(about).decode())
     modules = {str(path.relative_to(CLIENT)) for path in CLIENT.glob("loopai_client/**/*.py")}
     packed = {name for name in names if ".dist-info/" not in name}
-    assert packed == modules | {"loopai_client/py.typed"}
+    assert packed == modules | {"loopai_client/py.typed", "loopai_client/loopai_pb2.pyi"}
     assert metadata["Version"] == loopai_client.__version__
     needed = metadata.get_all("Requires-Dist")
-    assert needed == ["httpx>=0.28", "msgspec>=0.19", "nats-py>=2.11; extra == 'nats'"]
+    extras = ["googleapis-common-protos", "grpcio", "protobuf", "nats-py"]
+    assert needed[:2] == ["httpx>=0.28", "msgspec>=0.19"]
+    assert [each.partition(">")[0] for each in needed[2:]] == extras
+    assert all("; extra == " in each for each in needed[2:])

@@ -10,6 +10,7 @@ from starlette.types import Message, Scope
 from loopai import errors
 from loopai.ingress import batch, bodies, events, services
 from loopai.ingress.rpc import calls, inward, loopai_pb2, messages
+from streams import ending
 
 READ_AHEAD_BYTES: Final = 256 * 1024
 """Of items that nobody has taken yet: what came meanwhile is taken together."""
@@ -53,7 +54,7 @@ class Streams:
         try:
             await self._through(scope, items, context, messages.responses)
         finally:
-            reading.cancel()
+            await ending.end(reading)
         if items.wrong is not None:
             raise items.wrong
 

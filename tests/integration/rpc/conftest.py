@@ -52,7 +52,9 @@ async def staged(tmp_path: Any, **fields: Any) -> AsyncIterator[Stage]:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """With the tasks `upper`, `picky` (fails on "bad"), `slow` (never ends) and `empty`."""
-    async with staged(tmp_path_factory.mktemp("rpc"), body_bytes_max=300_000) as made:
+    async with staged(
+        tmp_path_factory.mktemp("rpc"), body_bytes_max=300_000, run_ms_max=1_000
+    ) as made:
         await made.system.create()
         await made.system.create("picky", PICKY)
         await made.system.create("slow", SLOW)
