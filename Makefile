@@ -6,7 +6,7 @@ TESTERS ?= $(shell expr 2 \* $$(nproc))
 DOCTOR := $(BIN)/python -m loopai.cli.main sandbox doctor
 SCRIPTS := loopai/sandbox/inside/javascript/*.js clients/javascript/src clients/javascript/test clients/javascript/usage.ts
 
-.PHONY: setup demo dev test coverage check docs bench lock format
+.PHONY: setup demo dev test coverage check docs protos bench lock format
 .DEFAULT_GOAL := setup
 
 setup: .venv/.installed
@@ -36,6 +36,10 @@ check: setup
 # What of docs/reference/ the code says itself; a test fails where it is stale.
 docs: setup
 	$(BIN)/python -m tools.reference
+
+# The messages of protos/, where they are used; a test fails where they are stale.
+protos: setup
+	$(BIN)/python -m tools.protos
 
 # About half an hour; what it needs from the system: apt-get install redis-server wrk.
 bench: setup .venv-bench/.installed

@@ -1,9 +1,9 @@
 """`python -m bench [NAME …]`: measures, and prints one table a part.
 
 Without a name: all but soak, half an hour. http takes nine minutes with its defaults, fairness
-five, scale four. http, latency, overload, profile, scale, memory and rollout need wrk, http and
-cache redis-server, and http what `make bench` installs into .venv-bench. soak takes three more. The
-exit code is 1 where a target is missed or something fails.
+five, scale four. http, latency, overload, profile, scale, memory, rollout and grpc need wrk, grpc
+h2load (nghttp2-client), http and cache redis-server, and http what `make bench` installs into
+.venv-bench. soak takes three more. The exit code is 1 where a target is missed or something fails.
 """
 
 import argparse
@@ -35,6 +35,7 @@ DEFAULT_PARTS = (
     "sandbox",
     "cache",
     "gateway",
+    "grpc",
 )
 PARTS = (*DEFAULT_PARTS, "soak")
 WIDTH = 140

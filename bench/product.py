@@ -54,7 +54,12 @@ async def running(sync: Sync) -> AsyncIterator[httpx.AsyncClient]:
 
 @contextlib.asynccontextmanager
 async def opened(
-    sync: Sync, *, workers: int = 1, ingress: int = 1, environment: Mapping[str, str] | None = None
+    sync: Sync,
+    *,
+    workers: int = 1,
+    ingress: int = 1,
+    grpc: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Product]:
     """A fresh stack with an active program; *environment* has more settings for its processes."""
     async with contextlib.AsyncExitStack() as stack:
@@ -66,6 +71,7 @@ async def opened(
             sync=sync,
             workers=workers,
             ingress=ingress,
+            grpc=grpc,
             environment=dict(environment or {}),
         )
         before = processes.children()

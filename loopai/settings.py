@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT of the ingress."""
     http_shared: bool = False
     """Whether ingress processes share that port: each listens, and the kernel spreads callers."""
+    grpc: str = ""
+    """HOST:PORT where the ingress serves the API over gRPC as well; nowhere if empty."""
     auth: Literal["auto", "none", "required"] = "auto"
     """Whether callers of the API say who they are; auto: not on the loopback of this machine."""
     jwt_issuer: str = ""
@@ -149,10 +151,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return self.auth == "required"
         if self.jwt_issuer:
             return True
-        if is_loopback(self.http_address[0]):
+        if not is_loopback(self.http_address[0]):
+            opened = f"LOOPAI_HTTP={self.http!r}"
+        elif self.grpc_address is not None and not is_loopback(self.grpc_address[0]):
+            opened = f"LOOPAI_GRPC={self.grpc!r}"
+        else:
             return False
         raise errors.StartupError(
-            f"LOOPAI_HTTP={self.http!r} is open to others: set LOOPAI_AUTH=required, and make a "
+            f"{opened} is open to others: set LOOPAI_AUTH=required, and make a "
             "key with `loopai key create --bus`; or LOOPAI_AUTH=none, where something else keeps "
             "strangers out"
         )
@@ -165,6 +171,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def http_address(self) -> tuple[str, int]:
         return address(self.http, "LOOPAI_HTTP")
+
+    @property
+    def grpc_address(self) -> tuple[str, int] | None:
+        return address(self.grpc, "LOOPAI_GRPC") if self.grpc else None
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -337,6 +347,10 @@ def _check_addresses(settings: Settings) -> None:
         )
     if settings.metrics:
         address(settings.metrics, "LOOPAI_METRICS")
+    if settings.grpc_address and settings.http_shared and settings.grpc_address[1] == 0:
+        raise errors.StartupError(
+            f"LOOPAI_HTTP_SHARED=true: LOOPAI_GRPC={settings.grpc!r} names no port to share"
+        )
 
 
 def _check_tokens(settings: Settings) -> None:

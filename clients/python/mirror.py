@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).parent / "loopai_client"
-BY_HAND: Final = {"__init__.py", "iteration.py"}
+BY_HAND: Final = {"__init__.py", "connecting.py", "iteration.py"}
 RULES: Final = [
     (r"\bimport asyncio\nimport contextlib\n", "import contextlib\nimport time\n"),
     (r"\bimport asyncio\nimport time\n", "import time\n"),

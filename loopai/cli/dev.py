@@ -23,6 +23,14 @@ def dev(
             help="Where the API listens; port 0: a free one.",
         ),
     ] = "127.0.0.1:8080",
+    grpc: Annotated[
+        str,
+        typer.Option(
+            envvar="LOOPAI_GRPC",
+            metavar="HOST:PORT",
+            help="Where it listens for gRPC as well; takes the extra grpc.",
+        ),
+    ] = "",
     data_dir: Annotated[
         Path,
         typer.Option(
@@ -58,6 +66,7 @@ def dev(
 
     wanted = stack.Options(
         http=http,
+        grpc=grpc,
         data_dir=data_dir,
         workers=workers,
         ingress=ingress,

@@ -31,6 +31,8 @@ GRACE_S: Final = 25.0
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     http: str = settings.Settings().http
     """HOST:PORT; port 0 takes a free one."""
+    grpc: str = settings.Settings().grpc
+    """HOST:PORT for gRPC as well; empty: not served."""
     data_dir: Path = Path(settings.Settings().data_dir)
     workers: int = 1
     """Executors; of the other pools there is one each."""
@@ -59,7 +61,7 @@ class Stack:
         self._options = options
         self._settings = settings.read({**os.environ, **options.environment})
         self._requires_keys = msgspec.structs.replace(
-            self._settings, http=options.http
+            self._settings, http=options.http, grpc=options.grpc
         ).auth_required
         self.first_key: str | None = None
         """The key of an admin that was made because there was none; nobody can tell it again."""
@@ -123,6 +125,7 @@ class Stack:
         environment = {
             **self._options.environment,
             "LOOPAI_HTTP": f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}",
+            "LOOPAI_GRPC": self._options.grpc,
             "LOOPAI_HTTP_SHARED": str(self._options.ingress > 1).lower(),
             "LOOPAI_NATS_URL": self._broker.url,
             "LOOPAI_DATA_DIR": str(self._options.data_dir.resolve()),
@@ -145,6 +148,11 @@ class Stack:
         self._supervisor.settle()
 
     def _check_ports(self) -> None:
+        if self._options.grpc and not _is_free(*settings.address(self._options.grpc, "--grpc")):
+            raise errors.StartupError(
+                f"{self._options.grpc} is taken, so gRPC cannot be served; choose another with "
+                "--grpc"
+            )
         if self._port == 0:
             self._port = _free_port(self._host)
         elif not _is_free(self._host, self._port):

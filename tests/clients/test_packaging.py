@@ -13,7 +13,7 @@ CLIENT, LICENSE = ROOT / "clients" / "python", ROOT / "LICENSE"
 
 
 def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> None:
-    """Its version is the module's; NATS is an extra; types and the license come with it."""
+    """Its version is the module's; NATS and gRPC are extras; types and the license come with it."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     built = subprocess.run(
         [*command, "--directory", str(tmp_path)], cwd=CLIENT, capture_output=True, check=False
@@ -27,8 +27,11 @@ def test_a_wheel_holds_the_client_and_asks_for_two_packages(tmp_path: Path) -> N
         license_text = wheel.read(about.replace("METADATA", "licenses/LICENSE"))
     modules = {str(path.relative_to(CLIENT)) for path in CLIENT.glob("loopai_client/**/*.py")}
     packed = {name for name in names if ".dist-info/" not in name}
-    assert packed == modules | {"loopai_client/py.typed"}
+    assert packed == modules | {"loopai_client/py.typed", "loopai_client/loopai_pb2.pyi"}
     assert license_text == LICENSE.read_bytes()
     assert metadata["Version"] == loopai_client.__version__
     needed = metadata.get_all("Requires-Dist")
-    assert needed == ["httpx>=0.28", "msgspec>=0.19", "nats-py>=2.11; extra == 'nats'"]
+    extras = ["googleapis-common-protos", "grpcio", "protobuf", "nats-py"]
+    assert needed[:2] == ["httpx>=0.28", "msgspec>=0.19"]
+    assert [each.partition(">")[0] for each in needed[2:]] == extras
+    assert all("; extra == " in each for each in needed[2:])

@@ -275,3 +275,22 @@ def test_a_process_is_one_user_of_the_broker():
         settings.read(both)
     known = settings.read({"LOOPAI_NATS_NKEY": "/b", "LOOPAI_NATS_CA": "/c"})
     assert (known.nats_proof.nkey, known.nats_proof.ca) == ("/b", "/c")
+
+
+def test_an_address_for_grpc_is_one_or_nothing() -> None:
+    """Off unless it is set; what is no address is told by its name."""
+    assert settings.read({}).grpc_address is None
+    assert settings.read({"LOOPAI_GRPC": "[::1]:50051"}).grpc_address == ("::1", 50051)
+    with pytest.raises(errors.StartupError, match="LOOPAI_GRPC='nowhere'"):
+        settings.read({"LOOPAI_GRPC": "nowhere"})
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_GRPC=.* no port to share"):
+        settings.read({"LOOPAI_HTTP_SHARED": "true", "LOOPAI_GRPC": "127.0.0.1:0"})
+
+
+def test_grpc_is_open_to_others_by_decision_only() -> None:
+    """As HTTP is, whichever of the two is open."""
+    opened = {"LOOPAI_GRPC": "0.0.0.0:50051"}
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_GRPC=.* is open to others"):
+        _ = settings.read(opened).auth_required
+    assert settings.read({**opened, "LOOPAI_AUTH": "required"}).auth_required
+    assert not settings.read({"LOOPAI_GRPC": "127.0.0.1:50051"}).auth_required

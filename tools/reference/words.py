@@ -30,6 +30,13 @@ WORDS: Final = {
         "ingress",
         "`HOST:PORT` to listen on. `0.0.0.0:8080` for every address.",
     ),
+    "grpc": (
+        "ingress",
+        (
+            "`HOST:PORT` to serve [the API over gRPC](../how-to/grpc.md) on, beside HTTP; takes "
+            "the extra `grpc`. `loopai dev` sets it by `--grpc`."
+        ),
+    ),
     "http_shared": (
         "ingress",
         (

@@ -14,9 +14,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None
     max_retries: int
     deadline_s: float
+    grpc: str | None = None
+    """Where the server has gRPC, as `host:port`; with https:// before it, over TLS."""
 
 
-def settings(url: str | None, api_key: str | None, max_retries: int, deadline_s: float) -> Settings:
+def settings(
+    url: str | None,
+    api_key: str | None,
+    max_retries: int,
+    deadline_s: float,
+    grpc: str | None = None,
+) -> Settings:
     """Settings with what the environment says where nothing is given. ValueError."""
     found = (url or os.environ.get("LOOPAI_URL") or URL).rstrip("/")
     if not found.startswith(("http://", "https://")):
@@ -30,4 +38,5 @@ def settings(url: str | None, api_key: str | None, max_retries: int, deadline_s:
         api_key=api_key or os.environ.get("LOOPAI_API_KEY") or None,
         max_retries=max_retries,
         deadline_s=deadline_s,
+        grpc=grpc or None,
     )

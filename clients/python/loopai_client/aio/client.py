@@ -17,6 +17,9 @@ TIMEOUT_MS = 30_000
 class AsyncClient:
     """Talks to Loopai over HTTP. Use it in a `with`, or `aclose` it.
 
+    With *grpc* (`host:port`; `https://host:port` over TLS) `execute`, `generate` and batches go
+    over gRPC, and over HTTP where the server has none, or `loopai-client[grpc]` is not installed.
+
     *url* and *api_key* come from LOOPAI_URL and LOOPAI_API_KEY where they are not given. What fails
     for a moment (429, 502 to 504, no connection) is sent again up to *max_retries* times within
     *deadline_s* seconds in all; with 0 it is sent once, without an idempotency key.
@@ -29,8 +32,9 @@ class AsyncClient:
         *,
         max_retries: int = 5,
         deadline_s: float = 60.0,
+        grpc: str | None = None,
     ) -> None:
-        self._transport = Transport(settings(url, api_key, max_retries, deadline_s))
+        self._transport = Transport(settings(url, api_key, max_retries, deadline_s, grpc))
         self.tasks = Tasks(self._transport)
         self.artifacts = Artifacts(self._transport)
         self.rollout = Rollouts(self._transport)

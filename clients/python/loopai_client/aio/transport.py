@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx
 import msgspec
@@ -21,6 +21,9 @@ OK_MOST: Final = 299
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from loopai_client.aio.rpc import Rpc
+
 
 class Transport:
     """One pool of connections; close it."""
@@ -30,6 +33,7 @@ class Transport:
         headers = {"User-Agent": f"loopai-client/{__version__} (python)"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._rpc = _rpc(settings)
         self._http = httpx.AsyncClient(
             base_url=settings.url,
             headers=headers,
@@ -37,6 +41,8 @@ class Transport:
         )
 
     async def aclose(self) -> None:
+        if self._rpc is not None:
+            await self._rpc.aclose()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -100,6 +106,10 @@ class Transport:
             raise errors.ConnectionFailed(f"{request.method} {request.path}: {text}") from error
 
     async def _attempt(self, request: requests.Request, attempts: retries.Attempts) -> bytes:
+        if self._rpc is not None:
+            answered = await self._rpc.ask(request, attempts.remaining_s)
+            if answered is not None:
+                return answered
         chunks = []
         async with self.opened(request, attempts.remaining_s) as response:
             async for chunk in response.aiter_bytes():
@@ -115,3 +125,14 @@ class Transport:
             return request
         headers = {**request.headers, key: requests.new_key()}
         return msgspec.structs.replace(request, headers=headers)
+
+
+def _rpc(settings: Settings) -> "Rpc | None":
+    """What asks over gRPC, where that is wanted and installed."""
+    if settings.grpc is None:
+        return None
+    try:
+        from loopai_client.aio.rpc import Rpc  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    return Rpc(settings.grpc, settings.api_key)

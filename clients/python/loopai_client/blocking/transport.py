@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx
 import msgspec
@@ -21,6 +21,9 @@ OK_MOST: Final = 299
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from loopai_client.blocking.rpc import Rpc
+
 
 class Transport:
     """One pool of connections; close it."""
@@ -30,6 +33,7 @@ class Transport:
         headers = {"User-Agent": f"loopai-client/{__version__} (python)"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._rpc = _rpc(settings)
         self._http = httpx.Client(
             base_url=settings.url,
             headers=headers,
@@ -37,6 +41,8 @@ class Transport:
         )
 
     def close(self) -> None:
+        if self._rpc is not None:
+            self._rpc.close()
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -98,6 +104,10 @@ class Transport:
             raise errors.ConnectionFailed(f"{request.method} {request.path}: {text}") from error
 
     def _attempt(self, request: requests.Request, attempts: retries.Attempts) -> bytes:
+        if self._rpc is not None:
+            answered = self._rpc.ask(request, attempts.remaining_s)
+            if answered is not None:
+                return answered
         chunks = []
         with self.opened(request, attempts.remaining_s) as response:
             for chunk in response.iter_bytes():
@@ -113,3 +123,14 @@ class Transport:
             return request
         headers = {**request.headers, key: requests.new_key()}
         return msgspec.structs.replace(request, headers=headers)
+
+
+def _rpc(settings: Settings) -> "Rpc | None":
+    """What asks over gRPC, where that is wanted and installed."""
+    if settings.grpc is None:
+        return None
+    try:
+        from loopai_client.blocking.rpc import Rpc  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    return Rpc(settings.grpc, settings.api_key)
