@@ -35,8 +35,8 @@ async def generate(request: Request) -> Response:
     raw = await bodies.read(request, shared.settings.body_bytes_max)
     body = bodies.decode(raw or b"{}", _decoder)
     if body.activate:
-        identity.require(
-            identity.of(request), ("operate",), '`"activate": true`, which false here leaves out,'
+        identity.require_also(
+            request, ("operate",), '`"activate": true`, which false here leaves out,'
         )
     task = await shared.catalog.task(identity.of(request).tenant, request.path_params["task"])
     now = datetime.now(UTC)

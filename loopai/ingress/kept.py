@@ -92,6 +92,9 @@ class Kept:
                 f"{idempotency.HEADER}: the first request with this key is still being handled",
                 retry_after_s=int(LEASE_S),
             ) from error
+        # The body is the same, and so is what it takes; who asks may be somebody else.
+        if answer.scopes:
+            identity.require(identity.of_scope(scope), answer.scopes, "the answer to this")
         await _replay(answer)(scope, receive, send)
 
     async def _claimed(
@@ -132,7 +135,7 @@ class Kept:
         except Exception:
             await lease.drop()
             raise
-        kept = answer.kept()
+        kept = msgspec.structs.replace(answer.kept(), scopes=identity.also(scope))
         if kept.status >= FAILED_FROM:
             await lease.drop()
         else:

@@ -200,6 +200,41 @@ async def test_activation_takes_another_scope_wherever_it_is_asked_for(closed, a
     assert answer.status_code == 202
 
 
+async def test_a_kept_answer_takes_the_scopes_of_its_request(closed, anybody):
+    """Whoever repeats a colleague's key and body gets no answer that it could not have had."""
+    await closed.create()
+    _, author = await key_for(closed, "author")
+    _, colleague = await key_for(closed, "author", "operate")
+    for path, body in (
+        ("artifacts", {"code": "def run(input):\n    return 1\n", "activate": True}),
+        ("generate", {}),
+    ):
+        asked = [
+            await anybody.post(
+                f"/api/v1/tasks/upper/{path}",
+                json=body,
+                headers={**headers, "Idempotency-Key": path},
+            )
+            for headers in (author, colleague, author, colleague)
+        ]
+        assert asked[1].status_code < 300
+        for refused in asked[::2]:
+            assert problem(refused, "FORBIDDEN")["scope"] == "operate"
+        assert asked[3].content == asked[1].content
+        assert asked[3].headers["idempotent-replayed"] == "true"
+
+
+async def test_a_retry_may_come_with_another_key_of_the_tenant(closed, anybody):
+    """A key that was replaced in between must not have the work done twice (ADR 0022)."""
+    answers = []
+    for _ in range(2):
+        _, headers = await key_for(closed, "author")
+        asked = {**headers, "Idempotency-Key": "same"}
+        answers.append(await anybody.post("/api/v1/tasks", json={"name": "one"}, headers=asked))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1].content == answers[0].content
+
+
 async def test_probes_need_no_key_and_figures_do(closed, anybody):
     """What looks whether the process lives has no credential."""
     for route in health.routes:
