@@ -1,14 +1,19 @@
 """An ingress that asks who its callers are: keys, scopes, and what strangers are told."""
 
+import asyncio
 import contextlib
 import logging
+import statistics
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from starlette.routing import Route
 
+from loopai.catalog import keys
 from loopai.ingress import access, health
+from streams import topology
 from tests.integration.ingress.asking import key_for
 from tests.integration.ingress.problems import problem
 from tests.integration.ingress.routes import every_route
@@ -82,6 +87,43 @@ async def test_what_is_revoked_or_has_run_out_reads_like_what_never_was(closed, 
         for each in answers
     ]
     assert bodies[0] == bodies[1] == bodies[2]
+
+
+async def test_a_thousand_wrong_keys_do_not_keep_out_a_right_one(closed, anybody, bus):
+    """They share what they ask of the bus, and a key that is known asks nothing (ADR 0021)."""
+    looks = []
+
+    async def note(message):
+        looks.append(message)
+
+    await bus.client.subscribe(f"$JS.API.STREAM.INFO.{topology.KEYS.stream}", cb=note)
+    await bus.client.flush()
+    await closed.create()
+    _, right = await key_for(closed, "execute")
+    path, body = "/api/v1/tasks/upper/execute", {"input": "a"}
+    wrong = [{"X-Api-Key": f"lpk_{number:043}"} for number in range(1_000)]
+
+    async def took(headers):
+        started = time.perf_counter()
+        answer = await anybody.post(path, json=body, headers=headers)
+        return time.perf_counter() - started, answer
+
+    async def flood(each):
+        for headers in each:
+            problem((await took(headers))[1], "UNAUTHENTICATED")
+
+    began = time.perf_counter()
+    flooding = [asyncio.create_task(flood(wrong[first::50])) for first in range(50)]
+    found = []
+    while not all(each.done() for each in flooding):
+        seconds, answer = await took(right)
+        assert answer.json()["output"] == "A"
+        found.append(seconds)
+    await asyncio.gather(*flooding)
+    ticks = (time.perf_counter() - began) / keys.LOOK_S
+    assert len(looks) <= 2 * ticks + 2
+    # A hundred times what it takes where nobody else asks: this is not about the machine's load.
+    assert statistics.median(found) < 0.3
 
 
 async def test_two_credentials_are_one_too_many(closed, anybody):
