@@ -260,7 +260,7 @@ async def test_a_claim_is_renewed_while_its_request_is_handled(
 
 async def test_a_caller_who_leaves_finds_the_answer_later(system: System) -> None:
     """It hung up while its batch waited for a program: the batch went on."""
-    await system.create(code="import time\ndef run(input):\n    return input\n")
+    await system.create(code="def run(input):\n    sum(range(10_000_000))\n    return input\n")
     body = {"task_id": "upper", "items": [{"input": "a"}]}
     asking = asyncio.create_task(post(system, "k", BATCH, body))
     bucket = claims(system.bus)
@@ -272,7 +272,7 @@ async def test_a_caller_who_leaves_finds_the_answer_later(system: System) -> Non
     asking.cancel()
     await asyncio.wait({asking})
     answer = await post(system, "k", BATCH, body)
-    assert answer.status_code == 200
+    assert answer.json()["succeeded"] == 1
     assert await count(system) == 1
 
 
