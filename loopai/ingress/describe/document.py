@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from loopai import errors
-from loopai.ingress.describe import catalog, executions, forms, hooks, links, rights, shapes
+from loopai.ingress.describe import catalog, executions, forms, hooks, links, posts, rights, shapes
 from loopai.ingress.describe.operation import EVENTS, NDJSON, Answer, Body, Operation, Parameter
 from loopai.ingress.describe.parameters import EVERYWHERE, IDEMPOTENT, TRACE_ID
 
@@ -126,6 +126,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{name: []} for name in SECURITY],
         "paths": paths,
+        "webhooks": posts.webhooks(schema_of),
         "components": {
             "schemas": components,
             "examples": {code: {"value": example(code)} for code in errors.CODES},
@@ -188,7 +189,7 @@ def _bodies(paths: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _types() -> list[Any]:
     """All types that bodies and answers have, once each."""
-    found: list[Any] = [shapes.ProblemDocument, shapes.ServerSentEvent]
+    found: list[Any] = [shapes.ProblemDocument, shapes.ServerSentEvent, *posts.types()]
     for each in OPERATIONS:
         if each.body:
             found.append(each.body.type)
