@@ -21,6 +21,8 @@ WEIGHT_LEAST, WEIGHT_MOST = 0.01, 100.0
 TIMEOUT_MS_MOST = int(topology.CANCELLATIONS.ttl_s * 1000) - 60_000
 """A cancellation outlives what it cancels, by clocks that may differ by a minute."""
 BODY_BYTES_MOST = topology.MESSAGE_BYTES_MAX - 64 * KIB
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+"""What a browser says a page is from (RFC 6454), of the schemes that pages have."""
 CACHE_TTL_S_MOST = 366 * 86_400
 """Redis takes no more than its clock can count; a year is as good as for ever."""
 
@@ -54,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The claim that names the tenant."""
     jwt_scopes_claim: str = "scope"
     """The claim that has the scopes: a text with blanks between, or a list."""
+    cors_origins: str = ""
+    """Whose pages may call the API from a browser: origins with commas between, or `*`."""
     data_dir: str = "./.loopai"
     """Where artifacts lie (and, for `loopai dev`, the broker's data)."""
     site: str = "main"
@@ -167,6 +171,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def webhook_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """What webhooks may call although it is not public."""
         return _networks(self.webhook_private)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Whose pages may call the API."""
+        return tuple(filter(None, (each.strip() for each in self.cors_origins.split(","))))
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -309,6 +318,7 @@ def _check(settings: Settings) -> None:
     _weights(settings.tenant_weights)
     _networks(settings.webhook_private)
     _check_words(settings)
+    _check_origins(settings)
     _check_rates(settings)
     _check_addresses(settings)
     _check_cache(settings)
@@ -326,6 +336,23 @@ def _check_words(settings: Settings) -> None:
         raise errors.StartupError(
             f"LOOPAI_SITE={settings.site!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "
             "the first a letter or digit"
+        )
+
+
+def _check_origins(settings: Settings) -> None:
+    told = f"LOOPAI_CORS_ORIGINS={settings.cors_origins!r}"
+    for each in settings.origins:
+        # Browsers send an origin in small letters and without a slash: others would match nothing.
+        if each != "*" and not _ORIGIN.fullmatch(each):
+            raise errors.StartupError(
+                f"{told}: {each!r} is no origin; expected some such as https://app.example.com, "
+                "with commas between, in small letters and without a path; or *"
+            )
+    asked = settings.auth == "required" or (settings.auth == "auto" and settings.jwt_issuer)
+    if "*" in settings.origins and not asked:
+        raise errors.StartupError(
+            f"{told}: where nobody is asked for a key, any page that somebody looks at could have "
+            "work done; name the origins, or set LOOPAI_AUTH=required"
         )
 
 

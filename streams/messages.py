@@ -245,6 +245,8 @@ class KeptAnswer(Message, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     body: str | None
     """None: it was larger than is kept."""
+    scopes: tuple[Scope, ...] = ()
+    """One of these it takes to have it, beside those of its route."""
 
 
 class IdempotencyClaim(Message, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """API keys: made, listed and revoked in KV, and looked up by their hash in memory (ADR 0021)."""
 
+import asyncio
 import contextlib
 import hashlib
 import math
@@ -26,6 +27,8 @@ KEYS_MAX: Final = 1_000
 SCOPES: Final = frozenset(get_args(Scope))
 HOME: Final = "default"
 """The tenant whose admins make keys of any tenant (ADR 0021)."""
+LOOK_S: Final = 0.05
+"""Between questions to the bus about keys that are not known, however many strangers try some."""
 _KEY: Final = re.compile(rb"lpk_[A-Za-z0-9_-]{43}")
 
 
@@ -59,6 +62,7 @@ class Keyring:
         self._bucket = store.Bucket(connection, topology.KEYS, codec.KEY)
         self._mirror = mirror.Mirror(connection, topology.KEYS, codec.KEY, on_change=self._changed)
         self._grants: dict[str, Grant] = {}
+        self._next_look_at = 0.0
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Keyring"]:
@@ -81,9 +85,17 @@ class Keyring:
         """The same, of a key that a colleague may have made just now."""
         found = self.find(key)
         if found is None and _KEY.fullmatch(key):
+            await self._wait_for_look()
             await self._mirror.settle()
             found = self.find(key)
         return found
+
+    async def _wait_for_look(self) -> None:
+        """Those who come within `LOOK_S` of a question share the next one."""
+        wait_s = self._next_look_at - time.monotonic()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        self._next_look_at = max(self._next_look_at, time.monotonic() + LOOK_S)
 
     async def create(
         self,

@@ -4,11 +4,13 @@ import copy
 from collections.abc import Iterable
 from typing import Final
 
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from loopai.ingress import authentication, identity
+from loopai import errors
+from loopai.ingress import authentication, identity, services
 from streams.messages import Scope
 
 NEEDS: Final[dict[str, tuple[Scope, ...]]] = {
@@ -78,6 +80,16 @@ def guarded(route: Route) -> Route:
     kept = copy.copy(route)
     kept.app = _Guard(route.app, NEEDS.get(name(route), UNLISTED))
     return kept
+
+
+def require_held(request: Request) -> None:
+    """UNAUTHENTICATED: the key of *request*, which was let in, has ended since.
+
+    For whoever is told something much later than it asked.
+    """
+    callers = services.of(request).callers
+    if callers is not None and not callers.holds(request.headers.raw):
+        raise errors.ApiError("UNAUTHENTICATED", "the key has ended while the request waited")
 
 
 class _Guard:

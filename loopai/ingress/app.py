@@ -18,6 +18,7 @@ from loopai.catalog import library, mirror
 from loopai.ingress import (
     access,
     authentication,
+    cors,
     dispatch,
     hearing,
     kept,
@@ -54,6 +55,8 @@ def build(made: services.Services) -> Starlette:
         outside = [access.guarded(route) for route in outside]
     # Who asks must be known before that is limited.
     middleware.append(Middleware(rates.Limited, made.limiter))
+    if made.settings.origins:
+        middleware.insert(0, cors.middleware(made.settings.origins))
     statuses = (400, 404, 405, 413)
     # A redirect for a surplus slash would lead wherever the Host header says.
     api = Router(routes, redirect_slashes=False)

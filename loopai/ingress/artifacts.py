@@ -61,7 +61,7 @@ async def upload(request: Request) -> Response:
     raw = await bodies.read(request, max(shared.settings.body_bytes_max, UPLOAD_BYTES_MAX))
     body = bodies.decode(raw, _upload)
     if body.activate:
-        identity.require(identity.of(request), ("operate",), '`"activate": true`')
+        identity.require_also(request, ("operate",), '`"activate": true`')
     # A byte order mark, which some editors write, is no part of the program.
     code = body.code.removeprefix("\ufeff")
     task = await shared.catalog.specification(

@@ -12,11 +12,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import problems
+from loopai.ingress import accept, problems
 from streams import ending
 from streams.messages import Problem
 
 MEDIA_TYPE: Final = "text/event-stream"
+OTHERS: Final = ("application/json", "application/x-ndjson")
+"""What the same is answered as otherwise."""
 KEEP_ALIVE_S: Final = 15.0
 """Silence after which a comment is sent, so that no proxy takes the connection for dead."""
 KEEP_ALIVE: Final = b":\n\n"
@@ -37,9 +39,10 @@ Events = AsyncGenerator[bytes, None]
 
 
 def wanted(request: Request) -> bool:
-    """Whether the caller asks for events rather than for a document."""
-    accepted = request.headers.get("accept", "").lower()
-    return any(each.partition(";")[0].strip() == MEDIA_TYPE for each in accepted.split(","))
+    """Whether the caller asks for events, by name, and for nothing else rather."""
+    accepted = ",".join(request.headers.getlist("accept"))
+    wish = accept.quality(accepted, MEDIA_TYPE, named=True)
+    return wish > 0 and all(accept.quality(accepted, each) <= wish for each in OTHERS)
 
 
 def event(kind: str, data: object, event_id: str | None = None) -> bytes:

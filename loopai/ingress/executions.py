@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors, views
-from loopai.ingress import bodies, events, identity, services
+from loopai.ingress import access, bodies, events, identity, services
 from streams import ids, replay
 from streams.connection import Connection
 from streams.messages import Cancellation
@@ -36,7 +36,9 @@ async def get(request: Request) -> Response:
     execution_id = request.path_params["execution"]
     shared, tenant = services.of(request), identity.of(request).tenant
     found = await _require(shared.connection, tenant, execution_id)
-    return bodies.json(await _until(ends, shared, tenant, found))
+    found = await _until(ends, shared, tenant, found)
+    access.require_held(request)
+    return bodies.json(found)
 
 
 async def follow(request: Request) -> Response:
@@ -46,12 +48,11 @@ async def follow(request: Request) -> Response:
     found = await _require(shared.connection, tenant, execution_id)
     if last == ENDED and not isinstance(found, views.QueuedView):
         return events.nothing_more()
-    return events.EventStream(events.patient(_told(shared, tenant, found, last)))
+    return events.EventStream(events.patient(_told(request, found, last)))
 
 
-async def _told(
-    shared: services.Services, tenant: str, found: Found, last: str | None
-) -> events.Events:
+async def _told(request: Request, found: Found, last: str | None) -> events.Events:
+    shared, tenant = services.of(request), identity.of(request).tenant
     now = found
     if isinstance(now, views.QueuedView):
         if last != QUEUED:
@@ -59,6 +60,7 @@ async def _told(
         looking = _look(shared, tenant, now, events.KEEP_ALIVE_S)
         async with contextlib.aclosing(looking):
             async for now in looking:
+                access.require_held(request)
                 if isinstance(now, views.QueuedView):
                     yield events.KEEP_ALIVE
     if not isinstance(now, views.QueuedView):

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors
-from loopai.ingress import bodies, events, identity, problems, services
+from loopai.ingress import access, bodies, events, identity, problems, services
 from streams import codec, ids, publisher, store, subjects
 from streams.messages import GenerateRequest, Operation
 
@@ -35,8 +35,8 @@ async def generate(request: Request) -> Response:
     raw = await bodies.read(request, shared.settings.body_bytes_max)
     body = bodies.decode(raw or b"{}", _decoder)
     if body.activate:
-        identity.require(
-            identity.of(request), ("operate",), '`"activate": true`, which false here leaves out,'
+        identity.require_also(
+            request, ("operate",), '`"activate": true`, which false here leaves out,'
         )
     task = await shared.catalog.task(identity.of(request).tenant, request.path_params["task"])
     now = datetime.now(UTC)
@@ -77,7 +77,9 @@ async def get(request: Request) -> Response:
         return await follow(request)
     wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
     entry = await _require(request)
-    return await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+    answer = await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+    access.require_held(request)
+    return answer
 
 
 async def follow(request: Request) -> Response:
@@ -86,19 +88,18 @@ async def follow(request: Request) -> Response:
     last = events.last_id(request)
     if last == str(entry.revision) and entry.value.status in ENDED:
         return events.nothing_more()
-    return events.EventStream(events.patient(_told(services.of(request), entry, last)))
+    return events.EventStream(events.patient(_told(request, entry, last)))
 
 
-async def _told(
-    shared: services.Services, entry: store.Entry[Operation], last: str | None
-) -> events.Events:
+async def _told(request: Request, entry: store.Entry[Operation], last: str | None) -> events.Events:
     """Its state now, and each one that follows; ids are revisions."""
-    name, told = entry.value.id, last
+    shared, name, told = services.of(request), entry.value.id, last
     async with shared.hearing.operation(name) as bell:
         quiet_since = time.monotonic()
         while True:
             # After the subscription: what changed before it is seen here.
             entry = await shared.operations.get(name) or entry
+            access.require_held(request)
             ended = entry.value.status in ENDED
             now = time.monotonic()
             if str(entry.revision) != told:

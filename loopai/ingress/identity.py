@@ -11,6 +11,8 @@ from streams.messages import Scope
 
 SCOPE_KEY: Final = "loopai.identity"
 """Where an ASGI scope has the identity of its request."""
+_ALSO_KEY: Final = "loopai.also"
+"""Where it has the scopes that its body took, beside its route's."""
 
 Identity: TypeAlias = keys.Grant
 """Everything that a request makes or sees is its tenant's; `created_by` and the history of a
@@ -35,3 +37,15 @@ def require(caller: Identity, scopes: tuple[Scope, ...], what: str) -> None:
         raise errors.ApiError(
             "FORBIDDEN", f"{what} takes the scope {' or '.join(scopes)}", scope=" ".join(scopes)
         )
+
+
+def require_also(request: Request, scopes: tuple[Scope, ...], what: str) -> None:
+    """FORBIDDEN, as `require`. *what* stands in the body: `also` tells of it afterwards."""
+    require(of(request), scopes, what)
+    request.scope[_ALSO_KEY] = scopes
+
+
+def also(scope: AsgiScope) -> tuple[Scope, ...]:
+    """What the request of *scope* took one of by `require_also`; empty: nothing."""
+    found: tuple[Scope, ...] = scope.get(_ALSO_KEY, ())
+    return found

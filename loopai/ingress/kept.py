@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import artifacts, bodies, idempotency, identity, services
+from loopai.ingress import artifacts, bodies, events, idempotency, identity, services
 from streams import store, topology
 from streams.messages import IdempotencyClaim, KeptAnswer
 
@@ -37,7 +37,9 @@ WAIT_MAX_S: Final = 310.0
 """For the first: longer than any request but a stream of items may wait."""
 FAILED_FROM: Final = 400
 """Statuses from which on nothing was done that must not be done again."""
-KEPT_HEADERS: Final = frozenset({"content-type", "location", "etag", "preference-applied"})
+KEPT_HEADERS: Final = frozenset(
+    {"content-type", "location", "etag", "preference-applied", "cache-control"}
+)
 _EXECUTE: Final = re.compile(r"/api/v1/tasks/([^/]+/)?execute")
 """Those see to their keys themselves: `once`."""
 
@@ -92,6 +94,9 @@ class Kept:
                 f"{idempotency.HEADER}: the first request with this key is still being handled",
                 retry_after_s=int(LEASE_S),
             ) from error
+        # The body is the same, and so is what it takes; who asks may be somebody else.
+        if answer.scopes:
+            identity.require(identity.of_scope(scope), answer.scopes, "the answer to this")
         await _replay(answer)(scope, receive, send)
 
     async def _claimed(
@@ -132,7 +137,7 @@ class Kept:
         except Exception:
             await lease.drop()
             raise
-        kept = answer.kept()
+        kept = msgspec.structs.replace(answer.kept(), scopes=identity.also(scope))
         if kept.status >= FAILED_FROM:
             await lease.drop()
         else:
@@ -224,7 +229,10 @@ class _Answer:
     def kept(self) -> KeptAnswer:
         headers = Headers(raw=self._start["headers"])
         # What no cache may have, such as a key that is shown once, rests nowhere on the bus.
-        is_secret = headers.get("cache-control") == "no-store"
+        # Events are for no cache either, but because they are of a moment.
+        is_secret = headers.get("cache-control") == "no-store" and not headers[
+            "content-type"
+        ].startswith(events.MEDIA_TYPE)
         body = b"".join(self._parts).decode() if self._parts is not None and not is_secret else None
         return KeptAnswer(
             status=self._start["status"],

@@ -1,6 +1,5 @@
 """What a request says of itself and of its answer: media types, codings, the API's version."""
 
-import re
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -9,7 +8,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import batch
+from loopai.ingress import accept, batch
 from loopai.ingress.describe import document
 from loopai.ingress.describe.operation import JSON, NDJSON, Operation
 
@@ -19,8 +18,6 @@ FORM: Final = "application/x-www-form-urlencoded"
 _READ: Final = {JSON: frozenset({JSON}), NDJSON: batch.NDJSON_TYPES}
 """Names that a body may be given, by what the description calls it."""
 _ENCODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
-_RANGE: Final = re.compile(r"\s*([^\s;,/]+)/([^\s;,/]+)\s*((?:;[^,]*)?)")
-_QUALITY: Final = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 
 
 def negotiated(prefix: str, route: Route) -> Route:
@@ -105,24 +102,11 @@ def _require_acceptable(headers: Headers, operation: Operation) -> None:
     if not operation.gives or not lines:
         return
     accepted = ",".join(lines)
-    if not accepted.strip(" \t,") or any(_accepts(accepted, each) for each in operation.gives):
+    if not accepted.strip(" \t,") or any(
+        accept.quality(accepted, each) for each in operation.gives
+    ):
         return
     raise errors.ApiError(
         "NOT_ACCEPTABLE",
         f"Accept {accepted[:100]!r}: this is given as {' or '.join(sorted(operation.gives))}",
     )
-
-
-def _accepts(accepted: str, media: str) -> bool:
-    """Whether the most specific range of *accepted* that *media* is in gives it any quality."""
-    kind, _, subtype = media.partition("/")
-    best, quality = -1, 0.0
-    for each in accepted.lower().split(","):
-        found = _RANGE.fullmatch(each.rstrip())
-        if found is None or found[1] not in {kind, "*"} or found[2] not in {subtype, "*"}:
-            continue
-        specific = (found[1] != "*") + (found[2] != "*")
-        if specific > best:
-            asked = _QUALITY.search(found[3])
-            best, quality = specific, float(asked[1]) if asked else 1.0
-    return quality > 0

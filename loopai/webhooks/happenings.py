@@ -2,19 +2,23 @@
 
 import hashlib
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from loopai import views
 from streams import ids
 from streams.messages import (
+    ArtifactStatus,
     DeadLetter,
     EncodedJson,
     ExecutionRecord,
+    ExecutionStatus,
+    Language,
     Operation,
     ProgramArtifact,
     Rollout,
+    RolloutAction,
     TaskHead,
     Webhook,
     WebhookDelivery,
@@ -45,20 +49,65 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     data: EncodedJson
 
 
+class LargeExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution that is too large to be posted: `GET /executions/{id}` has the rest."""
+
+    id: str
+    execution_id: str
+    task: str
+    task_id: str
+    version: int | None
+    status: ExecutionStatus
+    truncated: Literal[True] = True
+
+
+class VersionMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that was uploaded or generated."""
+
+    task: str
+    task_id: str
+    version: int
+    program_id: str
+    status: ArtifactStatus
+    status_reason: str
+    language: Language
+    engine: str
+    confidence_score: float | None
+    created_by: str
+
+
+class VersionActive(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that answers now."""
+
+    task: str
+    task_id: str
+    version: int | None
+    previous: int | None
+    action: RolloutAction
+    forced: bool
+    by: str
+
+
+class Pinged(msgspec.Struct, frozen=True, kw_only=True):
+    """A test event."""
+
+    webhook_id: str
+    description: str
+
+
 def of_record(record: ExecutionRecord) -> Happening:
     """The end of an execution."""
     data = _encode(views.execution(record))
     if len(data) > BODY_BYTES_MAX:
         data = _encode(
-            {
-                "id": record.id,
-                "execution_id": record.id,
-                "task": record.task,
-                "task_id": record.task_id,
-                "version": record.version,
-                "status": record.status,
-                "truncated": True,
-            }
+            LargeExecution(
+                id=record.id,
+                execution_id=record.id,
+                task=record.task,
+                task_id=record.task_id,
+                version=record.version,
+                status=record.status,
+            )
         )
     return Happening(
         key=f"execution:{record.id}",
@@ -94,18 +143,18 @@ def of_artifact(artifact: ProgramArtifact, task: TaskHead) -> Happening:
         task=task.name,
         time=artifact.created_at,
         data=_encode(
-            {
-                "task": task.name,
-                "task_id": task.id,
-                "version": artifact.version,
-                "program_id": artifact.id,
-                "status": artifact.status,
-                "status_reason": artifact.status_reason,
-                "language": artifact.language,
-                "engine": artifact.engine,
-                "confidence_score": artifact.confidence_score,
-                "created_by": artifact.created_by,
-            }
+            VersionMade(
+                task=task.name,
+                task_id=task.id,
+                version=artifact.version,
+                program_id=artifact.id,
+                status=artifact.status,
+                status_reason=artifact.status_reason,
+                language=artifact.language,
+                engine=artifact.engine,
+                confidence_score=artifact.confidence_score,
+                created_by=artifact.created_by,
+            )
         ),
     )
 
@@ -123,15 +172,15 @@ def of_rollout(rollout: Rollout, revision: int, task: TaskHead) -> list[Happenin
             task=task.name,
             time=change.at,
             data=_encode(
-                {
-                    "task": task.name,
-                    "task_id": task.id,
-                    "version": change.version,
-                    "previous": change.previous,
-                    "action": change.action,
-                    "forced": change.forced,
-                    "by": change.by,
-                }
+                VersionActive(
+                    task=task.name,
+                    task_id=task.id,
+                    version=change.version,
+                    previous=change.previous,
+                    action=change.action,
+                    forced=change.forced,
+                    by=change.by,
+                )
             ),
         )
         for change in rollout.history
@@ -181,7 +230,7 @@ def delivery(happening: Happening, webhook: Webhook) -> WebhookDelivery:
 
 def ping(webhook: Webhook, now: datetime) -> WebhookDelivery:
     """A delivery that says only that it comes."""
-    data = _encode({"webhook_id": webhook.id, "description": webhook.description})
+    data = _encode(Pinged(webhook_id=webhook.id, description=webhook.description))
     return WebhookDelivery(
         id=ids.new(),
         webhook_id=webhook.id,

@@ -84,6 +84,21 @@ REQUEST = messages.ExecuteRequest(
     routing_key="user-17",
 )
 
+CLAIM = messages.IdempotencyClaim(
+    fingerprint="5f" * 32,
+    tenant="default",
+    task="spam.filter",
+    task_id=TASK_ID,
+    execution_id=ID,
+    timeout_ms=30_000,
+    answer=messages.KeptAnswer(
+        status=201,
+        headers={"content-type": "application/json"},
+        body="{}",
+        scopes=("operate",),
+    ),
+    claimed_at=WHEN,
+)
 API_KEY = messages.ApiKey(
     id=ID,
     tenant="default",
@@ -259,21 +274,7 @@ SAMPLES: dict[str, tuple[codec.Codec[Any], messages.Message]] = {
         messages.Cancellation(tenant="default", requested_at=WHEN),
     ),
     "api_key": (codec.KEY, API_KEY),
-    "idempotency_claim": (
-        codec.IDEMPOTENCY,
-        messages.IdempotencyClaim(
-            fingerprint="5f" * 32,
-            tenant="default",
-            task="spam.filter",
-            task_id=TASK_ID,
-            execution_id=ID,
-            timeout_ms=30_000,
-            answer=messages.KeptAnswer(
-                status=201, headers={"content-type": "application/json"}, body="{}"
-            ),
-            claimed_at=WHEN,
-        ),
-    ),
+    "idempotency_claim": (codec.IDEMPOTENCY, CLAIM),
     "site_state": (
         codec.SITE,
         messages.SiteState(
@@ -369,6 +370,9 @@ FORMER: dict[str, messages.Message] = {
     ),
     "v2/record_batch.msgpack": messages.RecordBatch(
         records=(msgspec.structs.replace(RECORD, shadow=False),)
+    ),
+    "v1/idempotency_claim.json": msgspec.structs.replace(
+        CLAIM, answer=msgspec.structs.replace(CLAIM.answer, scopes=())
     ),
     "v1/api_key.json": msgspec.structs.replace(API_KEY, rate="", quota=""),
     "v1/worker_presence.json": messages.WorkerPresence(

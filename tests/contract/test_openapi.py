@@ -16,6 +16,8 @@ from loopai.embedded.broker import Broker
 from loopai.ingress import access, resources
 from loopai.ingress.describe import document, pages
 from streams import connection
+from tests.contract.headers import undocumented
+from tests.integration.ingress.asking import key_for
 from tests.system import System
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(document.encoded())
@@ -117,6 +119,70 @@ def test_keys_and_limits_are_described(path: str, method: str) -> None:
         replays = is_keyed and status.startswith("2")
         assert ("Idempotent-Replayed" in response["headers"]) == replays
     assert ("429" in operation["responses"]) == is_api
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_links_fill_the_paths_that_they_lead_to(path: str, method: str) -> None:
+    """Each name in the path of the other operation has its place in the answer."""
+    paths = {
+        operation["operationId"]: path
+        for path, methods in DOCUMENT["paths"].items()
+        for operation in methods.values()
+    }
+    for response in DOCUMENT["paths"][path][method]["responses"].values():
+        for link in response.get("links", {}).values():
+            names = {part[1:-1] for part in paths[link["operationId"]].split("/") if "{" in part}
+            assert names == link["parameters"].keys()
+
+
+def test_what_is_made_leads_on() -> None:
+    """Every operation on one thing, but a delivery, is reached from where such a thing is made."""
+    reached = {
+        name
+        for methods in DOCUMENT["paths"].values()
+        for operation in methods.values()
+        for response in operation["responses"].values()
+        for name in response.get("links", {})
+    }
+    named = {
+        operation["operationId"]
+        for path, methods in DOCUMENT["paths"].items()
+        for operation in methods.values()
+        if "{" in path
+    }
+    assert named - reached == {"redeliver"}
+
+
+async def test_headers_that_come_are_described(
+    broker: Broker, bus: connection.Connection, tmp_path: Path
+) -> None:
+    """Of answers that make things, of documents, of events and of refusals, behind a key."""
+    async with contextlib.AsyncExitStack() as stack:
+        fields = {"auth": "required", "rate_limit": "1000/second"}
+        front = await System.started(stack, broker, bus, tmp_path / "data", pools=(), **fields)
+        _, key = await key_for(front, "admin")
+        made = {"url": "https://example.org/hook", "events": ["artifact.created"]}
+        asked: list[tuple[str, str, Any]] = [
+            ("post", "/api/v1/tasks", {"name": "upper"}),
+            ("post", "/api/v1/keys", {"name": "ci", "scopes": ["execute"]}),
+            ("post", "/api/v1/webhooks", made),
+            ("get", "/api/v1/webhooks", None),
+            ("get", "/api/v1/queues", None),
+            ("post", "/api/v1/tasks/{task}/generate", {}),
+            ("get", "/api/v1/tasks/{task}", None),
+            ("post", "/api/v1/tasks/{task}/execute", {"input": 1}),
+            ("get", "/api/v1/executions/{execution}", None),
+            ("get", "/metrics", None),
+            ("get", "/health", None),
+            ("get", "/openapi.json", None),
+        ]
+        for headers in (key, {}):
+            for method, path, body in asked:
+                target = path.format(task="upper", execution="none")
+                answer = await front.http.request(method, target, json=body, headers=headers)
+                operation = DOCUMENT["paths"][path][method]
+                assert str(answer.status_code) in operation["responses"], path
+                assert not undocumented(operation, answer.status_code, answer.headers), path
 
 
 def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:

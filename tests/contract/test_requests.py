@@ -75,7 +75,7 @@ async def test_no_request_gets_what_is_not_described(whole: System, tmp_path: Pa
         "--checks=all",
         "--mode=all",
         f"--max-examples={EXAMPLES}",
-        "--phases=examples,coverage,fuzzing",
+        "--phases=examples,coverage,fuzzing,stateful",
         "--continue-on-failure",
         "--seed=1",
         "--request-timeout=30",

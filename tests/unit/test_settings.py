@@ -294,3 +294,32 @@ def test_grpc_is_open_to_others_by_decision_only() -> None:
         _ = settings.read(opened).auth_required
     assert settings.read({**opened, "LOOPAI_AUTH": "required"}).auth_required
     assert not settings.read({"LOOPAI_GRPC": "127.0.0.1:50051"}).auth_required
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("app.example.com", "https://app.example.com/", "https://App.example.com"),
+        *("ftp://a", "https://", "https://a:port", "https://*.example.com", "null", "https://a b"),
+    ],
+)
+def test_what_is_no_origin_stops_by_the_name_of_its_variable(value):
+    """It would match nothing, and somebody would look for hours why."""
+    with pytest.raises(errors.StartupError, match=r"LOOPAI_CORS_ORIGINS=.*https://app\.example"):
+        settings.read({"LOOPAI_CORS_ORIGINS": f"https://fine.example.com,{value}"})
+
+
+def test_origins_are_read_with_blanks_around_them():
+    """And nobody's where nothing is set."""
+    known = settings.read({"LOOPAI_CORS_ORIGINS": " https://a.example.com , http://[::1]:3000,"})
+    assert known.origins == ("https://a.example.com", "http://[::1]:3000")
+    assert settings.Settings().origins == ()
+
+
+@pytest.mark.parametrize("auth", ["none", "auto"])
+def test_any_origin_is_only_for_who_asks_for_keys(auth):
+    """Else whatever page somebody looks at could execute, and delete, as an admin."""
+    star = {"LOOPAI_CORS_ORIGINS": "*"}
+    with pytest.raises(errors.StartupError, match="LOOPAI_AUTH=required"):
+        settings.read({**star, "LOOPAI_AUTH": auth})
+    assert settings.read({**star, "LOOPAI_AUTH": "required"}).origins == ("*",)

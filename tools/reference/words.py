@@ -90,6 +90,15 @@ WORDS: Final = {
             "to/deploy.md#several-sites) has a store, executors and a syncer of its own."
         ),
     ),
+    "cors_origins": (
+        "ingress",
+        (
+            "Origins whose pages [may call the API from a browser](../how-"
+            "to/secure.md#pages-of-other-origins), with commas between, such as "
+            "`https://app.example.com`; empty: none but its own. `*`: any, where callers are "
+            "asked for a key."
+        ),
+    ),
     "data_dir": (
         "ingress, executor, generator",
         (

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from loopai import errors
-from loopai.ingress.describe import catalog, executions, forms, hooks, rights, shapes
+from loopai.ingress.describe import catalog, executions, forms, hooks, links, posts, rights, shapes
 from loopai.ingress.describe.operation import EVENTS, NDJSON, Answer, Body, Operation, Parameter
 from loopai.ingress.describe.parameters import EVERYWHERE, IDEMPOTENT, TRACE_ID
 
@@ -67,12 +67,14 @@ TAGS: Final = {
     "documents": "What the API and the bus say of themselves.",
 }
 REPLAYED: Final = "Idempotent-Replayed"
+UNGATHERED: Final = "X-Accel-Buffering"
 _COUNT: Final = {"type": "integer", "minimum": 0}
 HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "X-Api-Version": ("The version of the API that answers.", {"type": "string", "enum": ["1"]}),
     "ETag": ("The revision, or the digest, of what is answered.", {"type": "string"}),
     "Location": ("Where to look it up.", {"type": "string"}),
     "Cache-Control": ("How long it may be kept.", {"type": "string"}),
+    UNGATHERED: ("`no`: a proxy is not to gather events.", {"type": "string", "enum": ["no"]}),
     "Preference-Applied": ("What was heeded of `Prefer`.", {"type": "string"}),
     "Retry-After": ("Seconds to wait before trying again.", {"type": "integer", "minimum": 0}),
     "Allow": ("The methods of this path.", {"type": "string"}),
@@ -124,6 +126,7 @@ def build() -> dict[str, Any]:  # any: an OpenAPI document is
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{name: []} for name in SECURITY],
         "paths": paths,
+        "webhooks": posts.webhooks(schema_of),
         "components": {
             "schemas": components,
             "examples": {code: {"value": example(code)} for code in errors.CODES},
@@ -186,7 +189,7 @@ def _bodies(paths: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _types() -> list[Any]:
     """All types that bodies and answers have, once each."""
-    found: list[Any] = [shapes.ProblemDocument, shapes.ServerSentEvent]
+    found: list[Any] = [shapes.ProblemDocument, shapes.ServerSentEvent, *posts.types()]
     for each in OPERATIONS:
         if each.body:
             found.append(each.body.type)
@@ -197,11 +200,16 @@ def _types() -> list[Any]:
 
 def _operation(of: Operation, schema_of: SchemaOf) -> dict[str, Any]:
     taken = (*parameters(of), *(EVERYWHERE if of.is_api else ()))
-    always = ("X-Api-Version", *(LIMITS if of.is_api else ()))
-    responses = {
-        str(one.status): _answer(one, schema_of, (*always, *((REPLAYED,) if of.is_keyed else ())))
-        for one in of.answers
-    }
+    guarded = ("Cache-Control",) if rights.scopes(of) else ()
+    always = ("X-Api-Version", *guarded, *(LIMITS if of.is_api else ()))
+    responses: dict[str, dict[str, Any]] = {}
+    for one in of.answers:
+        headers = (*always, *((REPLAYED,) if of.is_keyed else ()))
+        led = links.links(of, one.status, OPERATIONS)
+        responses[str(one.status)] = {
+            **_answer(one, schema_of, headers),
+            **({"links": led} if led else {}),
+        }
     for status, response in _problems(codes(of), always):
         if status in responses:  # of a probe, whose 503 is no problem document only
             responses[status]["content"].update(response["content"])
@@ -246,7 +254,9 @@ def _body(of: Body, schema_of: SchemaOf) -> dict[str, Any]:
 def _answer(of: Answer, schema_of: SchemaOf, always: tuple[str, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "description": of.summary,
-        "headers": _headers(*always, *of.headers),
+        "headers": _headers(
+            *always, *of.headers, *(("Cache-Control", UNGATHERED) if of.as_events else ())
+        ),
     }
     content: dict[str, Any] = {}
     if of.type is not None:

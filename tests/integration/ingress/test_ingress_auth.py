@@ -1,14 +1,19 @@
 """An ingress that asks who its callers are: keys, scopes, and what strangers are told."""
 
+import asyncio
 import contextlib
 import logging
+import statistics
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from starlette.routing import Route
 
+from loopai.catalog import keys
 from loopai.ingress import access, health
+from streams import topology
 from tests.integration.ingress.asking import key_for
 from tests.integration.ingress.problems import problem
 from tests.integration.ingress.routes import every_route
@@ -82,6 +87,43 @@ async def test_what_is_revoked_or_has_run_out_reads_like_what_never_was(closed, 
         for each in answers
     ]
     assert bodies[0] == bodies[1] == bodies[2]
+
+
+async def test_a_thousand_wrong_keys_do_not_keep_out_a_right_one(closed, anybody, bus):
+    """They share what they ask of the bus, and a key that is known asks nothing (ADR 0021)."""
+    looks = []
+
+    async def note(message):
+        looks.append(message)
+
+    await bus.client.subscribe(f"$JS.API.STREAM.INFO.{topology.KEYS.stream}", cb=note)
+    await bus.client.flush()
+    await closed.create()
+    _, right = await key_for(closed, "execute")
+    path, body = "/api/v1/tasks/upper/execute", {"input": "a"}
+    wrong = [{"X-Api-Key": f"lpk_{number:043}"} for number in range(1_000)]
+
+    async def took(headers):
+        started = time.perf_counter()
+        answer = await anybody.post(path, json=body, headers=headers)
+        return time.perf_counter() - started, answer
+
+    async def flood(each):
+        for headers in each:
+            problem((await took(headers))[1], "UNAUTHENTICATED")
+
+    began = time.perf_counter()
+    flooding = [asyncio.create_task(flood(wrong[first::50])) for first in range(50)]
+    found = []
+    while not all(each.done() for each in flooding):
+        seconds, answer = await took(right)
+        assert answer.json()["output"] == "A"
+        found.append(seconds)
+    await asyncio.gather(*flooding)
+    ticks = (time.perf_counter() - began) / keys.LOOK_S
+    assert len(looks) <= 2 * ticks + 2
+    # A hundred times what it takes where nobody else asks: this is not about the machine's load.
+    assert statistics.median(found) < 0.3
 
 
 async def test_two_credentials_are_one_too_many(closed, anybody):
@@ -198,6 +240,41 @@ async def test_activation_takes_another_scope_wherever_it_is_asked_for(closed, a
         "/api/v1/tasks/upper/generate", json={"activate": False}, headers=author
     )
     assert answer.status_code == 202
+
+
+async def test_a_kept_answer_takes_the_scopes_of_its_request(closed, anybody):
+    """Whoever repeats a colleague's key and body gets no answer that it could not have had."""
+    await closed.create()
+    _, author = await key_for(closed, "author")
+    _, colleague = await key_for(closed, "author", "operate")
+    for path, body in (
+        ("artifacts", {"code": "def run(input):\n    return 1\n", "activate": True}),
+        ("generate", {}),
+    ):
+        asked = [
+            await anybody.post(
+                f"/api/v1/tasks/upper/{path}",
+                json=body,
+                headers={**headers, "Idempotency-Key": path},
+            )
+            for headers in (author, colleague, author, colleague)
+        ]
+        assert asked[1].status_code < 300
+        for refused in asked[::2]:
+            assert problem(refused, "FORBIDDEN")["scope"] == "operate"
+        assert asked[3].content == asked[1].content
+        assert asked[3].headers["idempotent-replayed"] == "true"
+
+
+async def test_a_retry_may_come_with_another_key_of_the_tenant(closed, anybody):
+    """A key that was replaced in between must not have the work done twice (ADR 0022)."""
+    answers = []
+    for _ in range(2):
+        _, headers = await key_for(closed, "author")
+        asked = {**headers, "Idempotency-Key": "same"}
+        answers.append(await anybody.post("/api/v1/tasks", json={"name": "one"}, headers=asked))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1].content == answers[0].content
 
 
 async def test_probes_need_no_key_and_figures_do(closed, anybody):

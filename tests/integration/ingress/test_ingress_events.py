@@ -6,15 +6,19 @@ import resource
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from loopai.embedded.broker import Broker
 from loopai.ingress import events
 from streams import codec, ids, subjects
+from streams.connection import Connection
 from streams.messages import DeadLetter, ExecutionRecord, Latency, Operation, RecordBatch
+from tests.integration.ingress.asking import key_for
 from tests.integration.ingress.problems import problem
 from tests.system import System
 from tests.wait import until
@@ -323,6 +327,42 @@ async def test_who_waits_is_let_go_when_the_process_ends(front: System) -> None:
             ["queued"], ["progress"]
         ]  # fmt: skip
     await settled(front)
+
+
+async def test_who_listens_is_told_nothing_after_the_key_has_ended(
+    broker: Broker, bus: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour of events, and a wait of minutes, begin with a key that may be revoked meanwhile."""
+    async with contextlib.AsyncExitStack() as stack:
+        front = await System.started(
+            stack, broker, bus, tmp_path / "data", pools=(), auth="required"
+        )
+        _, admin = await key_for(front, "admin")
+        front.http.headers.update(admin)
+        await front.create()
+        name, operation = await queue(front), await _operation(front)
+        paths = [f"/executions/{name}", f"/operations/{operation}"]
+        monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.2)
+        made, headers = await key_for(front, "execute", "author", "operate")
+        telling = [asyncio.create_task(all_of(front, path, **headers)) for path in paths]
+        waiting = [
+            asyncio.create_task(front.http.get(f"/api/v1{path}?wait=60", headers=headers))
+            for path in paths
+        ]
+        await until(lambda: front.services.hearing.waiting == 3)
+        await front.services.keys.revoke("default", made.id, by="test", now=datetime.now(UTC))
+        async with asyncio.timeout(10):
+            for told in telling:
+                *_, last = await told
+                assert (last.kind, last.data["code"]) == ("problem", "UNAUTHENTICATED")
+        await front.start_pool(executor)
+        ended = await front.services.operations.get(operation)
+        await front.services.operations.put(
+            operation, msgspec.structs.replace(ended.value, status="failed")
+        )
+        for each in waiting:
+            problem(await each, "UNAUTHENTICATED")
+        await settled(front)
 
 
 async def test_head_is_answered_and_over(front: System) -> None:

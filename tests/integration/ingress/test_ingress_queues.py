@@ -15,7 +15,8 @@ from tests.system import System
 from tests.wait import until
 from workers import executor
 
-SLOW = "import time\ndef run(input):\n    time.sleep(1)\n    return input\n"
+SLOW = "def run(input):\n    sum(range(30_000_000))\n    return input\n"
+"""About a second of work: programs may not import what would let them sleep."""
 
 
 async def _queues(system: System, query: str = "") -> dict[tuple[str, str], dict[str, Any]]:
