@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from loopai import errors
-from loopai.ingress import accept, problems
+from loopai.ingress import accept, leaving, problems
 from streams import ending
 from streams.messages import Problem
 
@@ -75,13 +75,13 @@ class EventStream(Response):
                 await send(body(b"", more=False))
                 return
             giving = asyncio.create_task(self._give(send))
-            leaving = asyncio.create_task(_left(receive))
+            gone = asyncio.create_task(leaving.left(receive))
             try:
-                await asyncio.wait({giving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({giving, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if giving.done():
                     giving.result()
             finally:
-                await ending.end(giving, leaving)
+                await ending.end(giving, gone)
 
     async def _give(self, send: Send) -> None:
         ends = time.monotonic() + LAST_S
@@ -115,9 +115,3 @@ async def keep_alive(send: Send) -> None:
 
 def body(part: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": part, "more_body": more}
-
-
-async def _left(receive: Receive) -> None:
-    with contextlib.suppress(ClientDisconnect):
-        while (await receive())["type"] != "http.disconnect":
-            pass

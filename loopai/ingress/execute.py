@@ -14,7 +14,16 @@ from starlette.types import Scope
 
 from loopai import errors, views
 from loopai.catalog import schemas
-from loopai.ingress import bodies, dispatch, idempotency, identity, once, problems, services
+from loopai.ingress import (
+    bodies,
+    dispatch,
+    idempotency,
+    identity,
+    leaving,
+    once,
+    problems,
+    services,
+)
 from loopai.sandbox import limits
 from streams import publisher
 from streams.messages import DeadLetter, EncodedJson, ExecuteItem, RoutingKey, TaskHead
@@ -145,7 +154,9 @@ async def _run(request: Request, raw: bytes, body: Execute, reference: str) -> R
         await shared.dispatcher.submit(task, item, "interactive")
         return _accepted(task.id, item.id)
     try:
-        record = await shared.dispatcher.execute(task, item, "interactive", wait_s=wait_s)
+        record = await leaving.unless_left(
+            request, shared.dispatcher.execute(task, item, "interactive", wait_s=wait_s)
+        )
     except dispatch.StillQueued:
         return _accepted(task.id, item.id)
     return bodies.json(views.execution(record))

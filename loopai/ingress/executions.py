@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors, views
-from loopai.ingress import access, bodies, events, identity, services
+from loopai.ingress import access, bodies, events, identity, leaving, services
 from streams import ids, replay
 from streams.connection import Connection
 from streams.messages import Cancellation
@@ -36,7 +36,7 @@ async def get(request: Request) -> Response:
     execution_id = request.path_params["execution"]
     shared, tenant = services.of(request), identity.of(request).tenant
     found = await _require(shared.connection, tenant, execution_id)
-    found = await _until(ends, shared, tenant, found)
+    found = await _until(request, ends, found)
     access.require_held(request)
     return bodies.json(found)
 
@@ -82,7 +82,7 @@ async def cancel(request: Request) -> Response:
         )
     asked = Cancellation(tenant=tenant, requested_at=datetime.now(UTC))
     await shared.cancellations.put(execution_id, asked)
-    found = await _until(ends, shared, tenant, found)
+    found = await _until(request, ends, found)
     if not isinstance(found, views.QueuedView):
         return bodies.json(found)
     view = views.CancellingView(id=execution_id, execution_id=execution_id)
@@ -95,13 +95,19 @@ def _ends(request: Request) -> float:
     return time.monotonic() + (wait_s or 0.0)
 
 
-async def _until(ends: float, shared: services.Services, tenant: str, found: Found) -> Found:
+async def _until(request: Request, ends: float, found: Found) -> Found:
     """*found* as it is once it has ended, or at *ends*. EXECUTION_NOT_FOUND, OVERLOADED."""
     if isinstance(found, views.QueuedView) and time.monotonic() < ends:
-        looking = _look(shared, tenant, found, LOOK_S, ends)
-        async with contextlib.aclosing(looking):
-            async for each in looking:
-                found = each
+        return await leaving.unless_left(request, _last(request, found, ends))
+    return found
+
+
+async def _last(request: Request, found: Found, ends: float) -> Found:
+    shared, tenant = services.of(request), identity.of(request).tenant
+    looking = _look(shared, tenant, found, LOOK_S, ends)
+    async with contextlib.aclosing(looking):
+        async for each in looking:
+            found = each
     return found
 
 

@@ -1,7 +1,5 @@
 """`/api/v1/tasks/{task}/generate` and `/api/v1/operations/{id}`: long work, looked up by id."""
 
-import asyncio
-import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -12,11 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loopai import errors
-from loopai.ingress import access, bodies, events, identity, problems, services
+from loopai.ingress import access, bodies, events, identity, leaving, problems, services
 from streams import codec, ids, publisher, store, subjects
 from streams.messages import GenerateRequest, Operation
 
+OK, ACCEPTED = 200, 202
 WAIT_MAX_S = 300.0
+LOOK_S = 5.0
+"""How often who waits looks without having heard anything."""
 ENDED = ("succeeded", "failed")
 
 
@@ -69,7 +70,7 @@ async def generate(request: Request) -> Response:
         # Nobody will ever work on it: it must not read as queued for a week.
         await shared.operations.delete(operation.id)
         raise
-    return await _answer(request, operation, wait_s or 0.0, accepted=202)
+    return await _answer(request, operation, wait_s or 0.0, accepted=ACCEPTED)
 
 
 async def get(request: Request) -> Response:
@@ -77,7 +78,7 @@ async def get(request: Request) -> Response:
         return await follow(request)
     wait_s = bodies.seconds(request.query_params.get("wait"), "wait", WAIT_MAX_S)
     entry = await _require(request)
-    answer = await _answer(request, entry.value, wait_s or 0.0, accepted=200)
+    answer = await _answer(request, entry.value, wait_s or 0.0, accepted=OK)
     access.require_held(request)
     return answer
 
@@ -128,24 +129,27 @@ async def _answer(
 ) -> Response:
     """The operation as it is after at most *wait_s*; 200 once it has ended."""
     if wait_s and operation.status not in ENDED:
-        operation = await _watch(request, operation, wait_s)
-    status = 200 if operation.status in ENDED else accepted
+        try:
+            operation = await leaving.unless_left(request, _until(request, operation, wait_s))
+        except errors.ApiError:
+            if accepted == OK:
+                raise
+            # As many wait here as may; what was ordered is told all the same.
+    status = OK if operation.status in ENDED else accepted
     return bodies.json(operation, status, {"Location": f"/api/v1/operations/{operation.id}"})
 
 
-async def _watch(request: Request, operation: Operation, wait_s: float) -> Operation:
-    try:
-        async with asyncio.timeout(wait_s):
-            watching = services.of(request).operations.watch(operation.id)
-            async with contextlib.aclosing(watching) as changes:
-                async for change in changes:
-                    if change is not None and change.value is not None:
-                        operation = change.value
-                        if operation.status in ENDED:
-                            break
-    except TimeoutError:
-        pass  # The caller asked for the state after so many seconds, whatever it is.
-    return operation
+async def _until(request: Request, operation: Operation, wait_s: float) -> Operation:
+    """*operation* as it is once it has ended, or after *wait_s*. OVERLOADED."""
+    shared, ends = services.of(request), time.monotonic() + wait_s
+    async with shared.hearing.operation(operation.id) as bell:
+        while True:
+            entry = await shared.operations.get(operation.id)
+            operation = operation if entry is None else entry.value
+            left_s = ends - time.monotonic()
+            if operation.status in ENDED or left_s <= 0 or shared.hearing.closed:
+                return operation
+            await bell.wait(min(LOOK_S, left_s))
 
 
 routes = [

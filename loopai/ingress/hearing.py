@@ -143,10 +143,12 @@ class Hearing:
         async with self._changing:
             channel = self._channels.get(subject)
             if channel is None:
-                channel = self._channels[subject] = _Channel(names)
+                channel = _Channel(names)
                 channel.subscription = await self._connection.client.subscribe(
                     subject, cb=channel.heard, pending_msgs_limit=0, pending_bytes_limit=0
                 )
+                # Not before: who comes next must not find one that hears nothing.
+                self._channels[subject] = channel
             channel.bells.setdefault(name, set()).add(bell)
             self.subscriptions = len(self._channels)
 

@@ -56,11 +56,18 @@ class Inside:
         self._application = application
 
     async def ask(self, scope: Scope, body: bytes) -> Answer:
-        """The whole answer. Goes on where who asked has left: a key must be kept all the same."""
-        asking = asyncio.create_task(self._ask(scope, body))
+        """The whole answer.
+
+        Who leaves is one who leaves over HTTP: what must be kept all the same goes on.
+        """
+        left = asyncio.Event()
+        asking = asyncio.create_task(self._ask(scope, body, left))
         self._running.add(asking)
         asking.add_done_callback(self._running.discard)
-        return await asyncio.shield(asking)
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            left.set()
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """For who sees to the pieces; those are drained with their calls."""
@@ -73,15 +80,16 @@ class Inside:
             for each in late:
                 each.cancel()
 
-    async def _ask(self, scope: Scope, body: bytes) -> Answer:
+    async def _ask(self, scope: Scope, body: bytes, left: asyncio.Event) -> Answer:
         pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         start: Message = {}
         parts: list[bytes] = []
 
         async def receive() -> Message:
-            if not pieces:
-                await asyncio.Event().wait()
-            return pieces.pop()
+            if pieces:
+                return pieces.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             nonlocal start

@@ -32,6 +32,38 @@ async def test_who_leaves_behind_another_request_is_noticed(
     await until(lambda: front.services.hearing.waiting == 0)
 
 
+async def test_who_leaves_while_waiting_gives_the_place_up(front: System) -> None:
+    """Else some who ask and go would keep everybody out, for up to 300 s each."""
+    await front.create()
+    queued = await front.http.post(f"{EXECUTE}?wait=0", json={"input": "a"})
+    ordered = await front.http.post("/api/v1/tasks/upper/generate", json={"activate": False})
+    hearing, dispatcher = front.services.hearing, front.services.dispatcher
+    for sent in (
+        request(f"{queued.headers['location']}?wait=300", b"", method="GET"),
+        request(f"{ordered.headers['location']}?wait=300", b"", method="GET"),
+        request("/api/v1/tasks/upper/generate?wait=300", b'{"activate":false}'),
+        request(f"{EXECUTE}?wait=300", b'{"input":"a","timeout_ms":60000}'),
+    ):
+        async with Wire(front) as wire:
+            wire.writer.write(sent)
+            await until(lambda: hearing.waiting + dispatcher.waiting == 1)
+            wire.reset()
+        await until(lambda: hearing.waiting + dispatcher.waiting == 0)
+    assert hearing.subscriptions == 0
+
+
+async def test_what_was_ordered_is_told_where_nobody_more_may_wait(
+    front: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal would have it ordered again; who only looks is refused."""
+    await front.create()
+    monkeypatch.setattr(front.services.hearing, "_waiting_max", 0)
+    ordered = await front.http.post("/api/v1/tasks/upper/generate?wait=9", json={"activate": False})
+    assert (ordered.status_code, ordered.json()["status"]) == (202, "queued")
+    looked = await front.http.get(f"{ordered.headers['location']}?wait=9")
+    assert (looked.status_code, looked.json()["code"]) == (503, "OVERLOADED")
+
+
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("upgrade", [UPGRADE, ("Connection: Upgrade", "Upgrade: websocket")])
 @pytest.mark.parametrize("bytes_at_once", [1, 1 << 20])
