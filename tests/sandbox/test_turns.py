@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from loopai.sandbox import turns
 from tests.sandbox.test_batches import CODE, KINDS, kinds
 from tests.wait import until
 
@@ -49,10 +50,17 @@ class Busy:
         return [[one.kind for one in await call] for call in self.calls]
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Calls go together however long they take: on a busy machine quick ones may take long."""
+    monkeypatch.setattr(turns, "TOGETHER_MS", 1_000.0)
+
+
 def outputs(outcomes):
     return [one.output for one in outcomes]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_calls_that_wait_travel_in_one_frame(cells):
     async with Busy(cells, COUNTS) as busy:
         for number in range(8):
@@ -77,6 +85,7 @@ async def test_callers_that_come_back_at_once_keep_travelling_together(cells):
     assert busy.counted.frames - busy.frames < 40
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_more_than_a_frame_holds_waits_for_the_next(cells):
     async with Busy(cells, COUNTS) as busy:
         for size in (200, 56, 1, 255, 1):
@@ -85,6 +94,7 @@ async def test_more_than_a_frame_holds_waits_for_the_next(cells):
     assert busy.counted.frames == busy.frames + 3
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_large_inputs_do_not_share_a_frame_that_cannot_hold_them(cells):
     async with Busy(cells, "def run(value):\n    return 0\n") as busy:
         for _ in range(3):
