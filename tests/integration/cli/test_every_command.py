@@ -55,9 +55,13 @@ class Walk:
         given, out, err = await commands.call(self._url, *arguments)
         assert given == code, (arguments, out, err)
         assert "Traceback" not in err
+        words = self._words(arguments)
+        if code == 0 and words in commands.COMMANDS.values():
+            # A request is counted when its answer is out, which may be after it was read.
+            await until(lambda: self._counts() != before)
         after = self._counts()
         new = {route for route, count in after.items() if count > before.get(route, 0)}
-        self.asked.setdefault(self._words(arguments), set()).update(new)
+        self.asked.setdefault(words, set()).update(new)
         return out
 
     async def lines(self, *arguments: str, code: int = 0) -> list[Any]:
