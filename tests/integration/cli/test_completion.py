@@ -58,10 +58,18 @@ async def test_names_of_tasks_are_offered(
     """Those that begin so, of the API that the environment or the line names."""
     for name in ("spam", "spoken", "grade"):
         await system.create(name)
-    assert await tab(on_path, at, "loopai", "run") == ["grade", "spam", "spoken"]
-    assert await tab(on_path, at, "loopai", "task", "show", begun="sp") == ["spam", "spoken"]
     line = ("loopai", "queues", "--url", at["LOOPAI_URL"])
-    assert await tab(on_path, NOBODY, *line, begun="g") == ["grade"]
+    for where, words, begun, names in (
+        (at, ("loopai", "run"), "", ["grade", "spam", "spoken"]),
+        (at, ("loopai", "task", "show"), "sp", ["spam", "spoken"]),
+        (NOBODY, line, "g", ["grade"]),
+    ):
+        # Again, as people do: a busy machine may take longer than is waited for.
+        for _ in range(5):
+            offered = await tab(on_path, where, *words, begun=begun)
+            if offered:
+                break
+        assert offered == names
 
 
 async def test_nothing_is_said_where_nobody_answers(on_path: Path) -> None:
